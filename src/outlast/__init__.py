@@ -1,0 +1,1 @@
+"""Durable tasks for AI agents: an agent that outlasts its process."""

@@ -1,7 +1,7 @@
 """Make `.venv` hold what a verb of the Makefile needs: `core`, or `dev` with every tool.
 
 One rule: whoever finds a stamp finds a complete environment.
-So a stamp is written last, a lock lets one setup run at a time, and an environment that works is never cleared.
+So a stamp is written last, a lock lets one setup run at a time, and what works is never cleared.
 Only the standard library is used, because nothing else is there yet.
 """
 
@@ -84,7 +84,8 @@ def install(want: str) -> None:
 
 def pip(*arguments: str) -> None:
     """Run `pip install`, and stop with its exit code if it fails."""
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    command = [str(PYTHON), "-m", "pip", "install", *quiet, *arguments]
     done = subprocess.run(command, cwd=ROOT, check=False)
     if done.returncode:
         sys.exit(done.returncode)

@@ -5,14 +5,16 @@
 .DELETE_ON_ERROR:
 .PHONY: bench check clean demo docs fix help soak test
 
-# A name in PATH need not be a Python that starts, so each one is asked for its version.
+# A name in PATH need not be a Python that starts, or that can make an environment: ask each one.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
-CODE := $(wildcard src tests bench examples)
+CODE := $(wildcard src tests bench examples tools)
 PYTEST ?=
 WORKERS ?= 2
+# COVER=1 asks for every branch of the rooms that hold the rules.
+COVER ?=
 
 # The pinned pyright is the one that speaks, so it does not ask the registry for a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -24,7 +26,7 @@ demo: .venv/core.stamp  ## see a run survive the death of its process
 	@$(BIN)/outlast demo
 
 test: .venv/dev.stamp  ## run the tests
-	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(if $(COVER),--cov) $(PYTEST)
 
 check: .venv/dev.stamp  ## check format, lint, types, imports, spelling and docs
 	$(BIN)/ruff format --check
@@ -53,5 +55,5 @@ clean:  ## remove what the verbs made
 	rm -rf .venv docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 .venv/%.stamp: pyproject.toml tools/environment.py
-	@test -n "$(PYTHON)" || { echo 'outlast needs Python 3.11 or later: make PYTHON=/path/to/python' >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo 'no Python 3.11 or later with venv: make PYTHON=/path/to/python' >&2; exit 1; }
 	@"$(PYTHON)" tools/environment.py $*

@@ -17,33 +17,39 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-NEWEST_OLD_PIP = (25, 1)  # the first that understands `--group`
+OLDEST_PIP = "25.1"  # the first that understands `--group`
 
 
 def main(want: str) -> None:
     """Set up `want`, unless what is there was made from the same requirements."""
-    VENV.mkdir(exist_ok=True)
-    with (VENV / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        digest = requirements_digest(want)
-        stamp = VENV / f"{want}.stamp"
-        if works() and stamp.exists() and stamp.read_text() == digest:
-            stamp.touch()
-            return
-        stamp.unlink(missing_ok=True)
+    with Path(__file__).open() as this:
+        fcntl.flock(this, fcntl.LOCK_EX)
         if not works():
             create()
-        install(want)
+        ensure("core")
+        if want == "dev":
+            ensure("dev")
+
+
+def ensure(part: str) -> None:
+    """Install one part, unless it is there as `pyproject.toml` names it."""
+    digest = requirements_digest(part)
+    stamp = VENV / f"{part}.stamp"
+    if not stamp.exists() or stamp.read_text() != digest:
+        stamp.unlink(missing_ok=True)
+        print(f"installing outlast: {part}", flush=True)
+        install(part)
         stamp.write_text(digest)
+    # A touched stamp tells make that it is newer than what it was made from.
+    stamp.touch()
 
 
-def requirements_digest(want: str) -> str:
-    """Digest the parts of `pyproject.toml` that decide what is installed."""
+def requirements_digest(part: str) -> str:
+    """Digest the tables of `pyproject.toml` that decide what the part installs."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    parts: dict[str, object] = {name: config[name] for name in ("build-system", "project")}
-    if want == "dev":
-        parts["dependency-groups"] = config["dependency-groups"]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    tables = ["dependency-groups"] if part == "dev" else ["build-system", "project"]
+    told = json.dumps([config[table] for table in tables], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def works() -> bool:
@@ -55,29 +61,19 @@ def works() -> bool:
 
 
 def create() -> None:
-    """Create the environment in place: the lock that we hold lies in it."""
+    """Create the environment, in place of one that does not work."""
     print(f"creating .venv with Python {sys.version.split()[0]}", flush=True)
-    for entry in ("bin", "include", "lib", "lib64"):
-        remove(VENV / entry)
-    venv.create(VENV, with_pip=True)
+    venv.create(VENV, clear=True, with_pip=True)
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link or a whole directory, if it is there."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.is_dir():
-        for entry in path.iterdir():
-            remove(entry)
-        path.rmdir()
+def install(part: str) -> None:
+    """Install the package in place, or for `dev` the tools beside it.
 
-
-def install(want: str) -> None:
-    """Install the package in place, and for `dev` the tools, as `pyproject.toml` names them."""
-    print(f"installing outlast and its {want} dependencies", flush=True)
-    if want == "dev":
-        pip("--upgrade", "pip>=" + ".".join(map(str, NEWEST_OLD_PIP)))
-        pip("--editable", ".", "--group", "dev")
+    The tools leave the package alone: somebody may be running it.
+    """
+    if part == "dev":
+        pip("--upgrade", f"pip>={OLDEST_PIP}")
+        pip("--group", "dev")
     else:
         pip("--editable", ".")
 

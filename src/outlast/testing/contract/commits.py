@@ -81,14 +81,6 @@ class CommitContract:
         ]
         assert all(before <= entry.at <= after for entry in reading.entries)
 
-    async def test_a_journal_may_be_made_without_entries(self, store: Store) -> None:
-        [head] = await store.commit(create(number=0))
-
-        assert (head.first, head.revision) == (1, 0)
-        assert (await store.read("k")).head == head
-        [head] = await store.commit(append(revision=0))
-        assert (head.first, head.revision) == (1, 1)
-
     async def test_revisions_are_consecutive(self, store: Store) -> None:
         await store.commit(create())
         for number in (3, 0, 40, 2):

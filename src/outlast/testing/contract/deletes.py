@@ -158,9 +158,3 @@ class DeleteContract:
         [head] = await store.commit(made)
 
         assert (head.first, head.revision) == (2, 2)
-
-    async def test_an_empty_journal_is_deleted(self, store: Store) -> None:
-        await store.commit(create(number=0))
-
-        assert await store.delete("k", expect=0) is True
-        assert await store.read("k") == Reading(None, [], 0)

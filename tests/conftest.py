@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,16 @@ def make_store(
 ) -> Callable[[], Store]:
     """Return what gives another store on the same data each time, not opened yet."""
     return lambda: STORES[request.param](tmp_path, clock)
+
+
+@pytest.fixture(params=STORES)
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[FakeClock], Store]:
+    """Return what gives a store of its own each time, empty, and not opened yet."""
+    places = (tmp_path / str(number) for number in count())
+
+    def new(clock: FakeClock) -> Store:
+        place = next(places)
+        place.mkdir()
+        return STORES[request.param](place, clock)
+
+    return new

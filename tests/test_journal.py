@@ -483,7 +483,8 @@ def test_larger_priority_first_then_due_then_key() -> None:
 
     wanted = [head("z", 5, 9), head("b", 0, 1), head("a", 0, 2), head("c", 0, 2), head("a", -1, 0)]
 
-    assert sorted(wanted[::-1], key=claim_order) == wanted
+    mixed = [wanted[place] for place in (3, 0, 4, 2, 1)]
+    assert sorted(mixed, key=claim_order) == wanted
 
 
 # Laws, for any history of a journal.

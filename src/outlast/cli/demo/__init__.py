@@ -1,0 +1,1 @@
+"""The demo: an agent reads real files, its process is killed again and again: nothing is lost."""

@@ -1,0 +1,271 @@
+"""One attempt at a run: from the lease to what the handler's end amounts to.
+
+The one rule that must not be broken: the lease is given back only when the run's code has stopped.
+What cannot be stopped keeps it until its end, and can write nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast.codec import ErrorRecord
+from outlast.engine.emission import Emission
+from outlast.engine.record import Record
+from outlast.engine.rest import stop_all, turn_of
+from outlast.engine.retry import RetryPolicy
+from outlast.engine.steps import Steps
+from outlast.engine.turn import Turn
+from outlast.engine.waits import Waits
+from outlast.errors import CodecError, Fenced, StoreError, Unwound
+from outlast.model import decisions
+from outlast.model.decisions import Entrance
+from outlast.model.events import Decision, HandedBack
+from outlast.model.run import Run
+
+if TYPE_CHECKING:
+    from outlast.engine.clock import System
+    from outlast.engine.definition import Definition
+    from outlast.engine.hints import Hints
+    from outlast.store import Hint, Store
+
+log = logging.getLogger("outlast")
+
+STOPS_WITHIN: Final = 1.0
+"""Seconds that a handler has to end after it was stopped; then it is abandoned."""
+
+
+class Stop(Enum):
+    """Why an attempt is ended from outside."""
+
+    ABORTED = "aborted"
+    LEASE_LOST = "lease_lost"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What a handler's `ctx` is made of."""
+
+    turn: Turn
+    emission: Emission
+    steps: Steps
+    waits: Waits
+    loop: asyncio.AbstractEventLoop
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What attempts of one app share."""
+
+    store: Store
+    system: System
+    hints: Hints
+    variables: contextvars.Context
+
+
+class Attempt:
+    """One entry into a handler, or what takes its place."""
+
+    def __init__(
+        self, surroundings: Surroundings, record: Record, definition: Definition, *, is_new: bool
+    ) -> None:
+        self._around, self._record, self._definition = surroundings, record, definition
+        self._is_new = is_new  # made, and taken up, in one write
+        self._stop: Stop | None = None
+        self._stopped = asyncio.Event()
+        self._turn: Turn | None = None
+        self._waits: Waits | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._is_asked_to_shut_down = False
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the handler waits for nothing but sleeps and signals."""
+        return self._turn is not None and self._turn.order.is_at_rest()
+
+    async def run(self) -> bool:
+        """Take the run up, enter its handler, and write what comes of it.
+
+        Return whether its code has stopped: else the lease is left to its end.
+        """
+        record = self._record
+        with self._around.hints.listening(record.key, self._hear):
+            record.changed = self._take_note
+            try:
+                if not self._is_new:
+                    await record.catch_up()
+                    if not await self._take_up():
+                        return True
+                return await self._enter()
+            except Fenced:
+                return True  # somebody else goes on with it, or it has ended
+            finally:
+                record.stop()
+
+    def stop(self, stop: Stop) -> None:
+        """End the attempt from outside; the first reason counts."""
+        if self._stop is None:
+            self._stop = stop
+            self._stopped.set()
+            self._record.stop()
+            if self._turn is not None:
+                if stop is Stop.LEASE_LOST:
+                    self._turn.ask_to_stop("lease_lost")
+                self._turn.throw(Unwound(f"the run {self._record.key!r} was stopped: {stop.value}"))
+
+    def ask_to_shut_down(self) -> None:
+        """Tell the handler that its worker wants to stop."""
+        self._is_asked_to_shut_down = True
+        if self._turn is not None:
+            self._turn.ask_to_stop("shutdown")
+
+    # What others write meanwhile
+
+    def _hear(self, hint: Hint) -> None:
+        if self._record.hint(hint.revision or self._record.run.revision + 1):
+            self.look()
+
+    def look(self) -> None:
+        """Find out what others have written."""
+        if self._looking is None or self._looking.done():
+            self._looking = self._around.system.spawn(self._look(), f"look {self._record.key}")
+
+    async def _look(self) -> None:
+        try:
+            await self._record.catch_up()
+        except StoreError:
+            self.stop(Stop.LEASE_LOST)
+
+    def _take_note(self) -> None:
+        run = self._record.run
+        if run.outcome is not None:
+            self.stop(Stop.ABORTED)
+        elif self._turn is not None and run.cancel is not None:
+            self._turn.ask_to_stop("cancel")
+        if self._waits is not None:
+            self._waits.settle()
+
+    # From the lease to the handler
+
+    async def _take_up(self) -> bool:
+        """Write how the run is taken up; return whether its handler is to be entered."""
+        entering = None
+        system, limit = self._around.system, self._definition.max_recoveries
+
+        def take_up(run: Run) -> Sequence[Decision]:
+            nonlocal entering
+            entering = decisions.enter(run, system.wall(), limit)
+            return entering.events
+
+        await self._record.decide(take_up)
+        return entering is not None and entering.entrance is Entrance.ENTER
+
+    async def _enter(self) -> bool:
+        system, definition = self._around.system, self._definition
+        turn = Turn(self._record, system, definition)
+        emission = Emission(turn, self._around.store)
+        calls = Calls(turn, emission, Steps(turn, emission), Waits(turn), turn.loop)
+        if turn.run.attempt or turn.run.recoveries:
+            await emission.resume()
+        self._turn, self._waits = turn, calls.waits
+        turn.lost = lambda: self.stop(Stop.LEASE_LOST)
+        if self._is_asked_to_shut_down:
+            turn.ask_to_stop("shutdown")
+        self._take_note()
+        if self._stop is not None:
+            return await self._conclude(None)
+        variables = self._around.variables.copy()
+        variables.run(turn_of.set, turn)
+        root = system.spawn(self._call(calls), definition.name, context=variables)
+        emission.begin(root)
+        stopped = system.spawn(self._stopped.wait(), "stopped")
+        await asyncio.wait({root, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        return await self._conclude(root)
+
+    async def _call(self, calls: Calls) -> Any:
+        definition = self._definition
+        context = definition.make_context(calls)
+        try:
+            if definition.is_async:
+                return await definition.function(context)
+            return await calls.turn.run_in_thread(definition.function, context)
+        except SystemExit as error:
+            # A handler ends its run, not the worker that it shares with others.
+            raise RuntimeError(f"the handler raised SystemExit({error.code!r})") from error
+
+    # From the handler's end to what is written
+
+    async def _conclude(self, root: asyncio.Task[Any] | None) -> bool:
+        turn = self._turn
+        assert turn is not None
+        if root is not None and self._stop is None:
+            await self._write_end(root)
+        has_stopped = await self._clean_up(root)
+        if self._stop is Stop.SHUTDOWN and has_stopped:
+            due = self._around.system.wall()
+            await self._record.decide(lambda run: [HandedBack(due)] if run.is_entered else [])
+        return has_stopped
+
+    async def _write_end(self, root: asyncio.Task[Any]) -> None:
+        try:
+            decide = self._judge(root)
+            await self._record.decide(decide)
+        except StoreError:
+            self.stop(Stop.LEASE_LOST)
+
+    def _judge(self, root: asyncio.Task[Any]) -> Any:
+        """Return what decides on the handler's end, whatever else was written meanwhile."""
+        error = asyncio.CancelledError() if root.cancelled() else root.exception()
+        if error is None:
+            try:
+                output = self._definition.output.dump(root.result())
+            except CodecError as unwritable:
+                error = unwritable
+            else:
+                return lambda run: [decisions.returned(output)]
+        failure = error
+
+        def failed(run: Run) -> Sequence[Decision]:
+            if run.cancel is not None and isinstance(failure, asyncio.CancelledError):
+                return [decisions.cancelled(run)]
+            data = ErrorRecord.from_exception(failure).dump()
+            return [decisions.raised(run, data, self._retry_at(run, failure))]
+
+        return failed
+
+    def _retry_at(self, run: Run, error: BaseException) -> float | None:
+        stored = run.start.options.get("retry")
+        policy = RetryPolicy.from_json(stored) if stored else self._definition.retry
+        if (
+            policy is None
+            or isinstance(error, CodecError)
+            or not policy.allows(run.attempt + 1, error)
+        ):
+            return None
+        system = self._around.system
+        return system.wall() + policy.delay(run.attempt + 1, system.draw_factor)
+
+    async def _clean_up(self, root: asyncio.Task[Any] | None) -> bool:
+        """Stop what the handler has left behind; return whether all of it has ended."""
+        turn = self._turn
+        assert turn is not None
+        turn.throw(Unwound(f"the turn of {self._record.key!r} is over"))
+        left = await stop_all(turn.loop, turn, None, STOPS_WITHIN)
+        if root is not None and root.done() and not root.cancelled():
+            root.exception()  # it was seen: nothing to log
+        if left:
+            log.warning(
+                "%s: %d tasks of its handler did not end within %s s after they were cancelled; they are "
+                "abandoned, and can record nothing",
+                self._record.key,
+                len(left),
+                STOPS_WITHIN,
+            )
+        return not left and not turn.has_threads

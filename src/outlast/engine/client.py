@@ -1,0 +1,411 @@
+"""What anyone may do with runs, from any process: start, look, tell, stop, listen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from outlast.codec import Codec, Json, to_text
+from outlast.engine.turn import MAX_NAME
+from outlast.errors import (
+    Conflict,
+    InputTooLarge,
+    TaskConflict,
+    TaskNotFound,
+    Unavailable,
+    UsageError,
+)
+from outlast.journal import FORCE, Change, Entry, Head
+from outlast.model import decisions
+from outlast.model.events import (
+    END_TYPES,
+    FOLDED_TYPES,
+    STREAM_TYPES,
+    Aborted,
+    CancelRequested,
+    Created,
+    Emitted,
+    Ended,
+    Event,
+    Signalled,
+    StreamEvent,
+    TakenBack,
+    TurnBegan,
+    decode,
+    encode,
+)
+from outlast.model.run import Run, fold
+from outlast.store import Reading
+
+if TYPE_CHECKING:
+    from outlast.engine.attempt import Surroundings
+    from outlast.engine.worker import Worker
+
+T = TypeVar("T")
+
+LOOKS_AGAIN: Final = 1.0
+"""Seconds after which whoever waits for a run looks at it without a hint."""
+
+_PAUSES: Final = (0.05, 0.2, 1.0)
+"""Seconds before a request that got no answer is said again; then the caller is told."""
+
+_PAGE: Final = 500
+"""Entries of a stream or a history that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run as it was read."""
+
+    head: Head
+    run: Run
+
+
+class Client:
+    """What an open app does with runs."""
+
+    def __init__(self, around: Surroundings, worker: Worker | None, max_payload: int) -> None:
+        self.around, self.worker, self.max_payload = around, worker, max_payload
+        self._floor: int | None = None
+
+    # Starting
+
+    async def start(self, created: Created, id: str, *, is_delayed: bool) -> Seen:
+        """Make the run, or join the one that is there; take it up in the same write where there is a place.
+
+        Raises:
+            TaskConflict: another task, or another input, is stored under the id.
+        """
+        claim = None
+        if self.worker is not None and not is_delayed:
+            claim = self.worker.reserve(created.queue, created.name)
+        run = Run()
+        events: list[Event] = [created] if claim is None else [created, TurnBegan(1)]
+        now = self.around.system.wall()
+        for event in events:
+            run.evolve(event, now)
+        asked_at = self.around.system.monotonic()
+        is_begun = False
+        try:
+            change = Change(
+                key=key_of(id),
+                id=self.around.system.draw_name(),
+                entries=tuple(encode(event) for event in events),
+                card=run.card(),
+                revision=0,
+                claim=claim,
+            )
+            seen = await self._create(change, run)
+            if claim is not None and seen.run is run:
+                assert self.worker is not None
+                assert seen.head.lease is not None
+                self.worker.begin_new(seen.head, run, asked_at)
+                is_begun = True
+        finally:
+            if claim is not None and not is_begun:
+                assert self.worker is not None
+                self.worker.unreserve()
+        if seen.run is not run and not decisions.is_said_again(
+            seen.run, created.name, created.input
+        ):
+            raise _conflict(id, seen.run, created.name)
+        return seen
+
+    async def _create(self, change: Change, run: Run) -> Seen:
+        """Write the change that makes `run`, and return it; or what is there already."""
+        store, key = self.around.store, change.key
+        while True:
+            if self._floor is None:
+                self._floor = (await self.ask(lambda: store.read(key, limit=0))).floor
+            create, said = replace(change, first=self._floor + 1), 0
+
+            async def say(create: Change = create) -> list[Head]:
+                nonlocal said
+                said += 1
+                return await store.commit(create)
+
+            try:
+                [head] = await self.ask(say)
+            except Conflict:
+                if (seen := await self.look(key)) is not None:
+                    return seen
+                if said > 1:
+                    raise Unavailable(
+                        f"whether {key!r} was made is not known: the store did not answer at first, and "
+                        "nothing is there now; start it again unless somebody deletes runs"
+                    ) from None
+                continue  # a journal was deleted meanwhile, and numbers go on from there
+            claim = change.claim
+            if claim is None or (head.lease is not None and head.lease.fence.id == claim.id):
+                run.revision = head.revision
+                return Seen(head, run)
+            if (seen := await self.look(key)) is None:  # said twice, and another worker was quicker
+                raise not_found(key)
+            return seen
+
+    # Looking
+
+    async def look(self, key: str) -> Seen | None:
+        """Return the run as it is now; None where there is none."""
+        reading = await self.ask(lambda: self.around.store.read(key, None, types=FOLDED_TYPES))
+        self._floor = reading.floor
+        if reading.head is None:
+            return None
+        return Seen(reading.head, fold(reading.entries))
+
+    async def head(self, key: str, first: int | None = None) -> Head:
+        """Return the head of a run.
+
+        Raises:
+            TaskNotFound: there is none, or it is not the one with the first revision `first`.
+        """
+        reading = await self.ask(lambda: self.around.store.read(key, limit=0))
+        return found(reading.head, key, first)
+
+    async def ask(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Ask the store, and again for a while when it does not answer.
+
+        Raises:
+            Unavailable: it did not answer.
+        """
+        for pause in _PAUSES:
+            try:
+                return await request()
+            except Unavailable:
+                await self.around.system.sleep(pause)
+        return await request()
+
+    # Telling and stopping
+
+    async def signal(self, key: str, first: int, name: str, data: Json, id: str | None) -> None:
+        """Leave a signal for the run; one that is said again with the same id is left once.
+
+        Raises:
+            TaskConflict: the run has ended.
+            TaskNotFound: it is not there.
+        """
+        fact = Signalled(name, data)
+        change = Change(
+            key=key,
+            id=f"signal:{id or self.around.system.draw_name()}",
+            entries=(encode(fact),),
+            fact=True,
+            first=first,
+        )
+        try:
+            await self.ask(lambda: self.around.store.commit(change))
+        except Conflict as refused:
+            head = await self.head(key, first)
+            raise TaskConflict(
+                f"run {id_of(key)!r} has ended ({head.card.status}): it takes the signal {name!r} no more"
+            ) from refused
+
+    async def cancel(self, key: str, first: int, reason: str | None) -> None:
+        """Ask the run to stop; does nothing where it has ended or was asked before."""
+        change_id = f"cancel:{self.around.system.draw_name()}"
+        while True:
+            seen = await self.look(key)
+            if seen is None or seen.head.first != first:
+                raise not_found(key)
+            # A lease that has ended, and one that its owner may still renew, look alike from here:
+            # the store tells them apart, and refuses a decision while one is held.
+            is_held = seen.head.lease is not None
+            event = decisions.cancel(seen.run, reason, is_held=is_held)
+            if event is None:
+                return
+            if isinstance(event, CancelRequested):
+                change = Change(
+                    key=key, id=change_id, entries=(encode(event),), fact=True, first=first
+                )
+            else:
+                change = self._end(seen, event, change_id)
+            if await self._is_written(change):
+                return
+
+    async def abort(self, key: str, first: int, reason: str | None) -> None:
+        """End the run at once, whoever holds it; does nothing where it has ended."""
+        change_id = f"abort:{self.around.system.draw_name()}"
+        while True:
+            seen = await self.look(key)
+            if seen is None or seen.head.first != first:
+                raise not_found(key)
+            event = decisions.abort(seen.run, reason)
+            if event is None:
+                return
+            change = self._end(seen, event, change_id, force=True)
+            if await self._is_written(change):
+                return
+
+    async def _is_written(self, change: Change) -> bool:
+        """Write the change; False where the journal has moved on since it was decided."""
+        try:
+            await self.ask(lambda: self.around.store.commit(change))
+        except Conflict:
+            return False
+        return True
+
+    def _end(self, seen: Seen, event: Ended | Aborted, id: str, *, force: bool = False) -> Change:
+        return Change(
+            key=seen.head.key,
+            id=id,
+            entries=(encode(event),),
+            fence=FORCE if force else None,
+            card=seen.run.after([event]).moving_card(),
+            close=True,
+            release=force,
+            first=seen.head.first,
+            revision=None if force else seen.head.revision,
+        )
+
+    # Listening
+
+    async def wait_until_ended(self, key: str, first: int) -> Ended | Aborted:
+        """Return how the run ended, as soon as it has.
+
+        Raises:
+            TaskNotFound: it is not there, or is deleted meanwhile.
+        """
+        store, system = self.around.store, self.around.system
+        ended = asyncio.Event()
+
+        def hear(hint: Any) -> None:
+            if hint.closed or not hint.revision:
+                ended.set()
+
+        with self.around.hints.listening(key, hear):
+            while True:
+                ended.clear()
+                reading = await self.ask(lambda: store.read(key, types=END_TYPES, last=1))
+                head = found(reading.head, key, first)
+                if head.closed:
+                    [entry] = reading.entries
+                    event = decode(entry)
+                    assert isinstance(event, Ended | Aborted)
+                    return event
+                await system.wait(ended, LOOKS_AGAIN)
+
+    async def stream(self, key: str, first: int, after: int) -> AsyncIterator[StreamEvent]:
+        """Give the stream's items after the offset `after`, as they come, until the run has ended."""
+        store, system = self.around.store, self.around.system
+        revision, last = await self._find_offset(key, first, after)
+        with self.around.hints.changes(key) as changed:
+            while True:
+                changed.clear()
+
+                def read(start: int = revision, newest: int | None = last) -> Awaitable[Reading]:
+                    return store.read(key, start, types=STREAM_TYPES, last=newest, limit=_PAGE)
+
+                reading = await self.ask(read)
+                head = found(reading.head, key, first)
+                items = [_stream_event(entry) for entry in reading.entries]
+                if last is not None and items and items[0].offset > after + 1:
+                    last += items[0].offset - after - 1  # so many came while we looked
+                    continue
+                for entry, item in zip(reading.entries, items, strict=True):
+                    revision, last = entry.revision, None
+                    if item.offset > after:
+                        yield item
+                if len(items) == _PAGE:
+                    continue
+                if head.closed:
+                    return
+                await system.wait(changed, LOOKS_AGAIN)
+
+    async def _find_offset(self, key: str, first: int, after: int) -> tuple[int, int | None]:
+        """Return from which revision on to read for the items after this offset, and how many of the newest.
+
+        Offsets are consecutive, so their number tells where they begin: nothing before is read.
+        """
+        if after == 0:
+            return 0, None
+        reading = await self.ask(lambda: self.around.store.read(key, types=STREAM_TYPES, last=1))
+        head = found(reading.head, key, first)
+        newest = _stream_event(reading.entries[0]).offset if reading.entries else 0
+        return (0, newest - after) if newest > after else (head.revision, None)
+
+    async def history(self, key: str, first: int, after: int) -> AsyncIterator[Entry]:
+        """Give the entries after the revision `after` that are there now, oldest first."""
+        while True:
+            reading = await self.ask(partial(self.around.store.read, key, after, limit=_PAGE))
+            found(reading.head, key, first)
+            for entry in reading.entries:
+                after = entry.revision
+                yield entry
+            if len(reading.entries) < _PAGE:
+                return
+
+    # What is written
+
+    def dump(self, codec: Codec[Any], value: Any, what: str) -> Json:
+        """Return the value as JSON.
+
+        Raises:
+            CodecError: it cannot be written, or is too large.
+        """
+        data = codec.dump(value)
+        self.check_size(data, what)
+        return data
+
+    def check_size(self, data: Json, what: str) -> None:
+        """Refuse what is larger than the app takes."""
+        size = len(to_text(data).encode())
+        if size > self.max_payload:
+            raise InputTooLarge(
+                f"{what} has {size} bytes, and max_payload is {self.max_payload}; keep it elsewhere and "
+                "pass where it is"
+            )
+
+
+def key_of(id: str) -> str:
+    """Return the key of the journal that holds the run."""
+    return f"run/{id}"
+
+
+def id_of(key: str) -> str:
+    """Return the id of the run whose journal has this key."""
+    return key.removeprefix("run/")
+
+
+def check_id(id: object) -> None:
+    """Refuse what is no id.
+
+    Raises:
+        UsageError: it is not a str of 1 to 200 characters.
+    """
+    if not isinstance(id, str) or not 0 < len(id) <= MAX_NAME:
+        raise UsageError(f"an id is a str of 1 to {MAX_NAME} characters, not {id!r}")
+
+
+def not_found(key: str) -> TaskNotFound:
+    """Return the error for a run that is not there, or not any more."""
+    return TaskNotFound(f"no run has the id {id_of(key)!r}, or it was deleted")
+
+
+def found(head: Head | None, key: str, first: int | None) -> Head:
+    """Return the head, if it is there and of the run with that first revision.
+
+    Raises:
+        TaskNotFound: it is not.
+    """
+    if head is None or first not in (None, head.first):
+        raise not_found(key)
+    return head
+
+
+def _conflict(id: str, run: Run, name: str) -> TaskConflict:
+    if run.start.name != name:
+        return TaskConflict(
+            f"run {id!r} is of the task {run.start.name!r}, not of {name!r}; an id names one run"
+        )
+    return TaskConflict(
+        f"run {id!r} is {run.status} with another input; start another run under another id"
+    )
+
+
+def _stream_event(entry: Entry) -> StreamEvent:
+    event = decode(entry)
+    assert isinstance(event, Emitted | TakenBack)  # only their types are read
+    return event

@@ -1,0 +1,152 @@
+"""What outlast asks of the machine: time, chance, tasks, threads.
+
+Everything that could differ between two runs of the same program comes from here, so that a test
+can give another machine. The one rule that must not be broken: nothing else in the package asks for
+the time, draws a number, or starts a task or a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from contextvars import Context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from outlast.engine.threads import Threads
+
+T = TypeVar("T")
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Timer(Protocol):
+    """Something that will happen, unless it is cancelled."""
+
+    def cancel(self) -> None:
+        """Keep it from happening; does nothing afterwards."""
+        ...
+
+
+class System:
+    """The real machine."""
+
+    def __init__(self) -> None:
+        self.threads = Threads()
+        self._random = random.Random()
+
+    # Time
+
+    def wall(self) -> float:
+        """Return seconds since 1970."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back, for intervals within this process."""
+        return time.monotonic()
+
+    def boot(self) -> float:
+        """Return seconds since the machine started, sleep included."""
+        if sys.platform == "darwin":
+            return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def boot_id(self) -> str:
+        """Return what tells this start of the machine from every other."""
+        if sys.platform == "darwin":  # started when: the kernel's own figure, to the second
+            return str(int(time.time() - self.boot()) // 60)
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call back in the running loop after `delay` seconds; the timer belongs to no turn."""
+        loop = asyncio.get_running_loop()
+        return loop.call_later(max(0.0, delay), callback, context=Context())
+
+    async def sleep(self, delay: float) -> None:
+        """Wait for `delay` seconds."""
+        passed = asyncio.get_running_loop().create_future()
+        timer = self.call_later(delay, lambda: end(passed))
+        try:
+            await passed
+        finally:
+            timer.cancel()
+
+    async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
+        """Wait for the event, at most `timeout` seconds; return whether it is set."""
+        if timeout is None:
+            return await event.wait()
+        if event.is_set() or timeout <= 0:
+            return event.is_set()
+        waiting = self.spawn(event.wait(), "wait")
+        timer = self.call_later(timeout, waiting.cancel)
+        try:
+            await asyncio.wait({waiting})
+        finally:
+            timer.cancel()
+            waiting.cancel()
+        return event.is_set()
+
+    # Chance
+
+    def draw_id(self) -> str:
+        """Return a new UUIDv7: one made later sorts later."""
+        bits = int(self.wall() * 1000) << 80 | self._random.getrandbits(80)
+        bits = bits & ~(0xF << 76) | 0x7 << 76
+        bits = bits & ~(0x3 << 62) | 0x2 << 62
+        text = f"{bits:032x}"
+        return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+    def draw_name(self) -> str:
+        """Return 13 letters and digits that nobody else has drawn (65 bits)."""
+        bits = self._random.getrandbits(65)
+        return "".join(_ALPHABET[bits >> shift & 31] for shift in range(0, 65, 5))
+
+    def draw_factor(self, share: float) -> float:
+        """Return a number within `share` of 1."""
+        return self._random.uniform(1 - share, 1 + share)
+
+    # Tasks and threads
+
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, T], name: str, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Start a task in the running loop; without a `context`, it belongs to no turn."""
+        loop = asyncio.get_running_loop()
+        return loop.create_task(coroutine, name=name, context=context or Context())
+
+    def run_beside(self, work: Callable[[], Awaitable[None]], name: str) -> Awaitable[None]:
+        """Run the coroutine in a thread and a loop of its own, so that ours cannot hold it up.
+
+        Return what ends when it has ended.
+        """
+        ended: Future[None] = Future()
+
+        async def run() -> None:
+            await work()
+
+        def run_and_tell() -> None:
+            try:
+                asyncio.run(run())
+            except BaseException as error:  # noqa: BLE001 - handed on
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
+
+        threading.Thread(target=run_and_tell, name=name, daemon=True).start()
+        return asyncio.wrap_future(ended)
+
+    def process_id(self) -> int:
+        """Return this process's number; another one after a fork."""
+        return os.getpid()
+
+
+def end(future: asyncio.Future[None]) -> None:
+    """Let go whoever waits for the future; does nothing when it has ended."""
+    if not future.done():
+        future.set_result(None)

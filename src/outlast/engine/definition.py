@@ -1,0 +1,100 @@
+"""What the process knows of its tasks: which function runs under which name, and how."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+from outlast.engine.retry import RetryPolicy
+from outlast.errors import UsageError
+
+if TYPE_CHECKING:
+    from outlast.codec import Codec
+    from outlast.engine.attempt import Calls
+
+MAX_RECOVERIES: Final = 20
+"""At how many deaths in a row, without a new checkpoint, a run fails."""
+
+TextOrFactory = str | Callable[[Any, str], str] | None
+TagsOrFactory = Mapping[str, str] | Callable[[Any, str], Mapping[str, str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a run is called and found by: values, or factories of `(input, id)`."""
+
+    title: TextOrFactory = None
+    description: TextOrFactory = None
+    source: TextOrFactory = None
+    tags: TagsOrFactory = None
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class Definition:
+    """A task as it was declared.
+
+    Attributes:
+        function: the handler; `make_context` gives it its `ctx`.
+        input, output: how its values are written and read.
+        errors: classes that a replay may bring back.
+    """
+
+    name: str
+    module: str
+    function: Callable[..., Any]
+    is_async: bool
+    make_context: Callable[[Calls], Any]
+    input: Codec[Any]
+    output: Codec[Any]
+    queue: str = "default"
+    priority: int = 0
+    retry: RetryPolicy | None = None
+    errors: tuple[type[BaseException], ...] = ()
+    max_recoveries: int = MAX_RECOVERIES
+    labels: Labels = field(default_factory=Labels)
+
+
+class Registry:
+    """The tasks that are declared in this process, for as long as somebody keeps them."""
+
+    def __init__(self) -> None:
+        self._definitions: WeakSet[Definition] = WeakSet()
+
+    def add(self, definition: Definition) -> None:
+        """Know the task from now on; one declared later under its name, in its module, replaces it."""
+        for other in list(self._definitions):
+            if (other.name, other.module) == (definition.name, definition.module):
+                self._definitions.discard(other)
+        self._definitions.add(definition)
+
+    def by_name(self) -> Mapping[str, Definition]:
+        """Return every task.
+
+        Raises:
+            UsageError: two modules declare a task of one name.
+        """
+        found = self._find()
+        if isinstance(found, str):
+            gc.collect()  # one of the two may be gone, but for a cycle of references
+            found = self._find()
+        if isinstance(found, str):
+            raise UsageError(found)
+        return found
+
+    def _find(self) -> Mapping[str, Definition] | str:
+        found: dict[str, Definition] = {}
+        for definition in list(self._definitions):
+            other = found.setdefault(definition.name, definition)
+            if other is not definition:
+                return (
+                    f"two tasks are named {definition.name!r}, one in {other.module!r} and one in "
+                    f"{definition.module!r}; give one of them another name: @task(name=...)"
+                )
+        return found
+
+
+TASKS: Final = Registry()
+"""The tasks of this process."""

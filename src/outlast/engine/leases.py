@@ -1,0 +1,156 @@
+"""Keeps the leases of a worker, from a thread of its own, so that a blocked event loop does not lose them.
+
+The one rule that must not be broken: a run whose lease could not be kept is stopped before the
+lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from outlast.engine.clock import System
+from outlast.errors import StoreError
+from outlast.journal import Fence, Lease
+from outlast.store import Store
+
+log = logging.getLogger("outlast")
+
+BLOCKED_FOR: Final = 300.0
+"""Seconds without an answer after which an event loop is given up, and its leases run out."""
+
+_BEATS: Final = 3
+"""Renewals within one `ttl`."""
+
+_MARGIN: Final = 0.2
+"""The share of `ttl`, before a lease's end, at which its run is stopped."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    lease: Lease
+    until: float  # by our monotonic clock, counted from before the store was asked
+    lost: Callable[[], None]
+
+
+class Leases:
+    """The leases that a worker holds."""
+
+    def __init__(self, store: Store, system: System, ttl: float) -> None:
+        self.ttl = ttl
+        self._store, self._system = store, system
+        self._lock = threading.Lock()
+        self._kept: dict[Fence, _Kept] = {}
+        self._loop = asyncio.get_running_loop()
+        self._answered = system.monotonic()
+        self._is_given_up = False
+        self._closing = threading.Event()
+        self._wake: Callable[[], object] = lambda: None
+        self._companion: Awaitable[None] | None = None
+
+    def open(self) -> None:
+        """Begin to renew."""
+        self._companion = self._system.run_beside(self._keep, "outlast-leases")
+
+    async def close(self) -> None:
+        """Renew no more; leases that are still kept run out."""
+        self._closing.set()
+        self._wake()
+        if self._companion is not None:
+            await self._companion
+
+    def keep(self, lease: Lease, asked_at: float, lost: Callable[[], None]) -> None:
+        """Renew the lease from now on, and call `lost` in the worker's loop when that fails.
+
+        Args:
+            lease: as it was taken.
+            asked_at: our monotonic clock before the store was asked for it.
+            lost: called at most once, and not after `forget`.
+        """
+        with self._lock:
+            self._kept[lease.fence] = _Kept(lease, asked_at + self.ttl, lost)
+
+    def forget(self, lease: Lease) -> None:
+        """Renew this lease no more; it was given back, or is left to its end."""
+        with self._lock:
+            self._kept.pop(lease.fence, None)
+
+    async def _keep(self) -> None:
+        loop, wake = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(wake.set)
+        pause = self.ttl / _BEATS
+        while not self._closing.is_set():
+            await self._system.wait(wake, pause)
+            wake.clear()
+            if self._closing.is_set():
+                return
+            if self._is_loop_silent():
+                continue
+            renewed = await self._renew()
+            # While the store does not answer, ask more often: an answer just in time keeps the
+            # runs.
+            pause = self.ttl / _BEATS if renewed else self.ttl / _BEATS / 10
+
+    def _is_loop_silent(self) -> bool:
+        """Ask the worker's loop for an answer, and say whether it has given none for too long."""
+        silent = self._system.monotonic() - self._answered
+        if silent <= BLOCKED_FOR:
+            self._is_given_up = False
+        elif not self._is_given_up:
+            self._is_given_up = True
+            log.error(
+                "the event loop has not answered for %.0f s: something in a handler blocks it; the leases "
+                "of its runs are left to their end, and other workers take over",
+                silent,
+            )
+        self._tell(self._answer)
+        return self._is_given_up
+
+    def _tell(self, callback: Callable[..., None], *args: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and its runs with it
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def _answer(self) -> None:
+        self._answered = self._system.monotonic()
+
+    async def _renew(self) -> bool:
+        """Renew all leases in one write; return whether the store answered."""
+        with self._lock:
+            asked = {fence: kept.lease for fence, kept in self._kept.items()}
+        if not asked:
+            return True
+        now = self._system.monotonic()
+        try:
+            async with asyncio.timeout(self.ttl / _BEATS):
+                held = await self._store.renew(list(asked.values()), self.ttl)
+        except (StoreError, TimeoutError) as error:
+            log.warning("the leases of %d runs could not be renewed: %s", len(asked), error)
+            self._drop(fence for fence in asked if self._ends_soon(fence))
+            return False
+        still = {lease.fence for lease in held}
+        with self._lock:
+            for fence in still:
+                if kept := self._kept.get(fence):
+                    kept.until = now + self.ttl
+        self._drop(fence for fence in asked if fence not in still)
+        return True
+
+    def _ends_soon(self, fence: Fence) -> bool:
+        with self._lock:
+            kept = self._kept.get(fence)
+            return kept is not None and self._system.monotonic() > kept.until - _MARGIN * self.ttl
+
+    def _drop(self, fences: Iterable[Fence]) -> None:
+        for fence in list(fences):
+            self._tell(self._lose, fence)
+
+    def _lose(self, fence: Fence) -> None:
+        with self._lock:
+            kept = self._kept.pop(fence, None)
+        if kept:
+            kept.lost()

@@ -1,0 +1,118 @@
+"""The order in which a replayed handler gets its outcomes: the one in which they were recorded.
+
+Else a handler that waits for several at once would take another branch than before. Each outcome is
+handed over when the handler has done all it can without it; who does one thing at a time pays
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from outlast.engine.clock import System
+from outlast.engine.rest import Held, held_by, settle
+
+_PATIENCE: Final = 0.02
+"""Seconds for which a handler that never rests holds up an outcome; its order was never certain."""
+
+_LOOK_AGAIN: Final = 1.0
+"""Seconds, at most, until a handler that something else holds is looked at again."""
+
+
+class Order:
+    """What the handler of one turn was given, and what it waits for."""
+
+    def __init__(self, system: System, mark: object) -> None:
+        self.handed = 0
+        self.waits: set[asyncio.Future[Any]] = set()
+        self._system, self._mark = system, mark
+        self._loop = asyncio.get_running_loop()
+        self._late: dict[asyncio.Future[Any], int] = {}
+        self._strays: dict[asyncio.Future[Any], Callable[[], bool]] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[asyncio.Future[Any]]:
+        """Give a future that nothing but the engine ends."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.waits.add(future)
+        try:
+            yield future
+        finally:
+            self.waits.discard(future)
+
+    def give(self, place: int) -> None:
+        """Count the outcome at this place as given."""
+        self.handed = max(self.handed, place + 1)
+        for stray, is_free in self._strays.items():
+            if not stray.done() and is_free():
+                stray.set_result(True)
+
+    async def hand_over(self, place: int, after: int) -> None:
+        """Return when the handler may be given the outcome at `place`.
+
+        Args:
+            place: how many outcomes had been recorded before it.
+            after: how many the handler had been given when it asked for this one.
+        """
+        # Asked for when all before it had been given, it waits for nothing.
+        if not self.handed == place == after:
+            with self.waiting() as late:
+                self._late[late] = place
+                self._keep()
+                try:
+                    await late
+                finally:
+                    del self._late[late]
+        self.give(place)
+
+    async def stray(self, is_free: Callable[[], bool]) -> bool:
+        """Wait until `is_free()`; return False when the handler has come to rest before that."""
+        if is_free():
+            return True
+        with self.waiting() as stray:
+            self._strays[stray] = is_free
+            self._keep()
+            try:
+                return bool(await stray)
+            finally:
+                del self._strays[stray]
+
+    def close(self) -> None:
+        """Hand nothing over any more."""
+        if self._keeper:
+            self._keeper.cancel()
+
+    def _keep(self) -> None:
+        if self._keeper is None or self._keeper.done():
+            self._keeper = self._system.spawn(self._hand_over_late(), "order")
+
+    async def _hand_over_late(self) -> None:
+        pause = _PATIENCE
+        while self._late or self._strays:
+            await settle(self._loop, self._mark, _PATIENCE)
+            if late := self._next_late():
+                late.set_result(None)
+            elif waiting := [stray for stray in self._strays if not stray.done()]:
+                if self.is_at_rest():
+                    waiting[0].set_result(False)
+                    continue
+                # A step in flight, or something of the handler's own, may still ask for what is
+                # untaken.
+                await self._system.sleep(pause)
+                pause = min(2 * pause, _LOOK_AGAIN)
+
+    def _next_late(self) -> asyncio.Future[Any] | None:
+        late = [future for future in self._late if not future.done()]
+        return min(late, key=self._late.__getitem__, default=None)
+
+    def is_at_rest(self) -> bool:
+        """Say whether the handler waits for nothing that the engine does not end."""
+        try:
+            held_by(self._loop, self._mark, self.waits)
+        except Held:
+            return False
+        return True

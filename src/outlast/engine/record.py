@@ -1,0 +1,211 @@
+"""A run's journal, as whoever holds its lease knows it.
+
+Everything that the holder writes goes through here, one change after the other; what waits
+meanwhile is written together. The one rule that must not be broken: `run` is exactly what the
+entries up to its revision add up to, facts of others included, and a decision is taken on nothing
+else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from outlast.engine.clock import System
+from outlast.errors import Conflict, Fenced, Unavailable
+from outlast.journal import Change, Fence, Head
+from outlast.model.events import FOLDED_TYPES, Decision, Emitted, StreamEvent, TakenBack, encode
+from outlast.model.run import Run, fold
+from outlast.store import Store
+
+T = TypeVar("T")
+
+_PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds before a write that got no answer is said again; the last one from then on."""
+
+Decide = Callable[[Run], Sequence[Decision]]
+Written = Decision | StreamEvent
+Late = Callable[[], Decision]
+Carry = Callable[[], Sequence[Written]]
+
+
+class Record:
+    """The journal of one run under one lease.
+
+    Attributes:
+        run: what its entries amount to.
+        facts: how many of them came from outside.
+        carry: gives what every write takes along, before its own entries.
+        changed: called when entries of others were taken up.
+    """
+
+    def __init__(self, store: Store, system: System, head: Head, run: Run) -> None:
+        assert head.lease is not None
+        self.run, self.facts = run, head.facts
+        self.key, self.first = head.key, head.first
+        self.fence: Fence = head.lease.fence
+        self.carry: Carry = tuple
+        self.changed: Callable[[], None] = lambda: None
+        self._store, self._system = store, system
+        self._count = 0
+        self._waiting: list[tuple[tuple[Decision | Late, ...], asyncio.Future[None]]] = []
+        self._turn = asyncio.Lock()  # one write at a time
+        self._writer: asyncio.Task[None] | None = None
+        self._refused: BaseException | None = None
+        self._hinted = 0
+        self._is_stopped = False
+
+    @classmethod
+    async def load(cls, store: Store, system: System, head: Head) -> Record:
+        """Read the journal of a run whose lease was taken with `head`.
+
+        Raises:
+            Fenced: the lease is over already.
+        """
+        record = cls(store, system, head, Run())
+        await record.catch_up()
+        return record
+
+    def hint(self, revision: int) -> bool:
+        """Take note that the journal may be at this revision; return whether that is news."""
+        self._hinted = max(self._hinted, revision)
+        return not self._turn.locked() and self._hinted > self.run.revision
+
+    async def catch_up(self) -> None:
+        """Take up what others have written since.
+
+        Raises:
+            Fenced: the lease is over.
+        """
+        async with self._turn:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        known = self.run.revision
+        # From the newest snapshot on, the first time.
+        reading = await self._ask(
+            lambda: self._store.read(self.key, known or None, types=FOLDED_TYPES)
+        )
+        head = reading.head
+        if head is None or head.first != self.first:
+            raise Fenced(self.key, self.fence, None)
+        # Of the same instant as the entries: a successor's are none of ours to decide on.
+        if head.fence != self.fence and not head.closed:
+            raise Fenced(self.key, self.fence, head.fence)
+        fold((entry for entry in reading.entries if entry.revision > known), self.run)
+        self.run.revision, self.facts = head.revision, head.facts
+        self.changed()
+
+    async def write(self, *events: Decision | Late) -> None:
+        """Write what was decided in mid-turn, with what waits beside it; return when it is durable.
+
+        A function is asked for its event at the last moment, when it is certain to be written next.
+        Said together with others, it stands or falls with them: all are refused when the lease is
+        over.
+
+        Raises:
+            Fenced: the lease is over: stop.
+        """
+        if self._refused:
+            raise self._refused
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((events, written))
+        if self._writer is None or self._writer.done():
+            # A task of its own: who asked may be cancelled, and the others go on.
+            self._writer = self._system.spawn(self._write_waiting(), f"write {self.key}")
+        await written
+
+    async def _write_waiting(self) -> None:
+        async with self._turn:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                late = (event for some, _ in batch for event in some)
+                events = [event() if callable(event) else event for event in late]
+                try:
+                    await self._append(events)
+                except BaseException as error:  # noqa: BLE001 - handed to whoever asked
+                    self._refused = error
+                    for _, written in batch + self._waiting:
+                        if not written.done():
+                            written.set_exception(error)
+                            written.exception()  # who asked may be gone: then nobody looks
+                    self._waiting = []
+                    return
+                for _, written in batch:
+                    if not written.done():
+                        written.set_result(None)
+
+    async def _append(self, events: Sequence[Decision]) -> None:
+        written = (*self.carry(), *events)
+        if written:
+            drafts = tuple(map(encode, written))
+            change = Change(key=self.key, id=self._next_id(), entries=drafts, fence=self.fence)
+            await self._take_in(await self._say(change), written)
+
+    async def decide(self, decide: Decide) -> Sequence[Decision]:
+        """Write what `decide` says of the run as it is, at an edge; ask again whenever a fact came first.
+
+        What rests afterwards gives the lease back, and what has ended is closed.
+
+        Raises:
+            Fenced: the lease is over: stop.
+        """
+        async with self._turn:
+            carried: tuple[Written, ...] = ()
+            while True:
+                events = tuple(decide(self.run))
+                after = self.run.after(events)
+                carried = (*carried, *self.carry())
+                change = Change(
+                    key=self.key,
+                    id=self._next_id(),
+                    entries=tuple(map(encode, (*carried, *events))),
+                    fence=self.fence,
+                    card=after.moving_card(),
+                    close=True if after.outcome else None,
+                    release=not after.is_entered,
+                    facts=self.facts,
+                    closed=self.run.outcome is not None,
+                )
+                try:
+                    head = await self._say(change)
+                except Conflict:
+                    await self._refresh()
+                    continue
+                await self._take_in(head, (*carried, *events))
+                return events
+
+    async def _take_in(self, head: Head, written: Sequence[Written]) -> None:
+        """Fold what was written; where others wrote as well, read it all in its order."""
+        if max(head.revision, self._hinted) != self.run.revision + len(written):
+            await self._refresh()
+            return
+        for event in written:
+            if not isinstance(event, (Emitted, TakenBack)):
+                self.run.evolve(event, head.updated_at)
+        self.run.revision, self.facts = head.revision, head.facts
+
+    async def _say(self, change: Change) -> Head:
+        """Commit the change; say it again, with the same id, for as long as the store does not answer."""
+        [head] = await self._ask(lambda: self._store.commit(change))
+        return head
+
+    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
+        pauses = iter(_PAUSES)
+        while True:
+            try:
+                return await request()
+            except Unavailable:
+                # The lease's end bounds this: then the run is stopped, and this with it.
+                if self._is_stopped:
+                    raise
+                await self._system.sleep(next(pauses, _PAUSES[-1]))
+
+    def stop(self) -> None:
+        """Give up what the store has not answered; what is asked from now on is asked once."""
+        self._is_stopped = True
+
+    def _next_id(self) -> str:
+        self._count += 1
+        return f"{self.fence.id}.{self._count}"

@@ -1,0 +1,320 @@
+"""Steps: work that is recorded, and never runs again once it is.
+
+A step's `n`-th call of its name finds the `n`-th record, whatever its arguments. Only where calls
+of one name overlapped in time is their order uncertain: those are told apart by a digest of their
+arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast.codec import ErrorRecord, digest, result_codec
+from outlast.engine.clock import end
+from outlast.engine.retry import RetryPolicy
+from outlast.engine.turn import MAX_NAME, inside
+from outlast.errors import CodecError, StepMismatch, StepUnknown, UsageError
+from outlast.model.events import Checkpointed, Slot, StepBegan, StepTried
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from outlast.engine.emission import Emission
+    from outlast.engine.turn import Turn
+    from outlast.model.run import Checkpoint
+
+_ONCE: Final = RetryPolicy(1)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How a step is run.
+
+    Raises:
+        UsageError: the options contradict each other.
+    """
+
+    retry: RetryPolicy | None = None
+    timeout: timedelta | None = None
+    key: str | None = None
+    at_most_once: bool = False
+
+    def __post_init__(self) -> None:
+        if self.at_most_once and self.retry is not None:
+            raise UsageError("a step with at_most_once=True is never run again: it takes no retry")
+        if self.timeout is not None and self.timeout <= timedelta(0):
+            raise UsageError(f"a step's timeout is more than 0, not {self.timeout!r}")
+        if self.key is not None and not 0 < len(self.key) <= MAX_NAME:
+            raise UsageError(f"a step's key has 1 to {MAX_NAME} characters, not {self.key!r}")
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """Calls of one name that overlap in time: from the first to the last number, so many under way."""
+
+    low: int
+    high: int
+    under_way: int = 0
+    sealed: asyncio.Future[None] | None = None  # its one call is being recorded as alone
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        return (self.low, self.high) if self.high > self.low else None
+
+
+class Steps:
+    """The steps of one entry into a handler."""
+
+    def __init__(self, turn: Turn, emission: Emission) -> None:
+        self._turn, self._emission = turn, emission
+        self._clusters: dict[str, _Cluster] = {}
+        self._untaken: dict[str, list[Slot]] = defaultdict(list)
+        self._spans: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        self._used: set[Slot] = set()
+        for slot, checkpoint in turn.run.checkpoints.items():
+            if slot.kind == "step":
+                self._untaken[slot.name].append(slot)
+                if checkpoint.event.span:
+                    self._spans[slot.name].add(checkpoint.event.span)
+
+    async def run(
+        self,
+        name: str,
+        options: StepOptions,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Return what is recorded of this call; else call the function, record it, and return that.
+
+        Raises:
+            Exception: what the function raised, now or when it was recorded.
+        """
+        turn = self._turn
+        number = await turn.enter("step", name)
+        codec = result_codec(function)
+        mark = digest(args, kwargs) if options.key is None else f"key:{options.key}"
+        async with self._overlapping(name, number) as cluster:
+            slot, checkpoint = await self._find(name, number, mark)
+            if checkpoint is None:
+                after = turn.order.handed
+                call = _Call(slot, cluster, mark, after, options)
+                return await self._run(call, lambda: function(*args, **kwargs), function, codec)
+            await turn.hand_over(checkpoint)
+        event = checkpoint.event
+        if event.error is not None:
+            raise ErrorRecord.load(event.error).to_exception(turn.definition.errors)
+        return codec.load(event.value)
+
+    @asynccontextmanager
+    async def _overlapping(self, name: str, number: int) -> AsyncIterator[_Cluster]:
+        """Count the call among those of its name that are under way."""
+        while (cluster := self._clusters.get(name)) and cluster.sealed:
+            await asyncio.shield(cluster.sealed)  # it is recorded as alone, so let it be alone
+        if cluster is None:
+            cluster = self._clusters[name] = _Cluster(number, number)
+        cluster.low, cluster.high = min(cluster.low, number), max(cluster.high, number)
+        cluster.under_way += 1
+        try:
+            yield cluster
+        finally:
+            cluster.under_way -= 1
+            if cluster.under_way == 0:
+                del self._clusters[name]
+                if cluster.sealed:
+                    cluster.sealed.set_result(None)
+
+    async def _find(self, name: str, number: int, mark: str) -> tuple[Slot, Checkpoint | None]:
+        """Return where this call is recorded, or is to be recorded, and what is there."""
+        checkpoints, own = self._turn.run.checkpoints, Slot("step", name, number)
+        spans = [span for span in self._spans.get(name, ()) if span[0] <= number <= span[1]]
+        if not spans:
+            if own not in self._untaken.get(name, ()):
+                return own, None
+            return self._take(own), checkpoints[own]
+
+        def untaken() -> list[Slot]:
+            slots = self._untaken[name]
+            return [s for s in slots if any(low <= s.number <= high for low, high in spans)]
+
+        for slot in untaken():
+            if checkpoints[slot].event.digest == mark:
+                return self._take(slot), checkpoints[slot]
+        if not await self._turn.order.stray(lambda: not untaken()):
+            left = ", ".join(repr(str(slot)) for slot in untaken())
+            raise StepMismatch(
+                f"the step {name!r} overlapped with others of its name before, and none of those recorded "
+                f"({left}) has these arguments; pass the same arguments again, or tell them apart by `key`"
+            )
+        self._turn.raise_thrown()
+        free = min(low for low, _ in spans)
+        while Slot("step", name, free) in checkpoints or Slot("step", name, free) in self._used:
+            free += 1
+        slot = Slot("step", name, free)
+        self._used.add(slot)
+        return slot, None
+
+    def _take(self, slot: Slot) -> Slot:
+        self._untaken[slot.name].remove(slot)
+        return slot
+
+    async def _run(
+        self, call: _Call, body: Callable[[], Any], function: Callable[..., Any], codec: Any
+    ) -> Any:
+        turn, slot = self._turn, call.slot
+        if slot in turn.run.unknown:
+            unknown = StepUnknown(
+                f"the step {str(slot)!r} may run at most once and was interrupted: whether it took effect "
+                "is not known"
+            )
+            await self._record(call, error=unknown, always=True)
+            raise unknown
+        turn.check_room()
+        if call.options.at_most_once:
+            await turn.write(StepBegan(slot.name, slot.number))
+        value = await self._try(call, body, function)
+        try:
+            data = codec.dump(value)
+        except CodecError as error:
+            # It ran: what it gave back cannot be read by a replay, so no replay may run it again.
+            await self._record(call, error=error, always=True)
+            raise
+        await self._record(call, value=data)
+        return value
+
+    async def _try(self, call: _Call, body: Callable[[], Any], function: Callable[..., Any]) -> Any:
+        """Call the function, again and again as its policy allows, and return what it gives."""
+        turn, slot, options = self._turn, call.slot, call.options
+        policy = options.retry or _ONCE
+        tried = turn.run.tries.get(slot)
+        tries = tried.tries if tried else 0
+        if tried:
+            await self._pause(tried.retry_at)
+        while True:
+            self._emission.retract(slot)
+            try:
+                return await self._call(slot, body, function, options.timeout)
+            except Exception as raised:
+                turn.raise_thrown()
+                error: Exception = raised
+                if options.at_most_once and isinstance(raised, TimeoutError):
+                    error = StepUnknown(f"the step {str(slot)!r} did not end in time: {raised}")
+                    error.__cause__ = raised
+                if policy.allows(tries + 1, error):
+                    tries += 1
+                    delay = policy.delay(tries, turn.system.draw_factor)
+                    retry_at = turn.system.wall() + delay
+                    data = ErrorRecord.from_exception(error).dump()
+                    await turn.write(StepTried(slot.name, slot.number, tries, data, retry_at))
+                    await self._pause(retry_at)
+                    continue
+                await self._record(call, error=error, always=options.at_most_once)
+                restored = ErrorRecord.from_exception(error).to_exception(turn.definition.errors)
+                if type(restored) is type(error):
+                    if error is raised:
+                        raise
+                    raise error from raised
+                # A replay cannot bring its class back, so this time it must not come either.
+                raise restored from raised
+
+    async def _call(
+        self,
+        slot: Slot,
+        body: Callable[[], Any],
+        function: Callable[..., Any],
+        timeout: timedelta | None,
+    ) -> Any:
+        mark = inside.set(slot)
+        try:
+            if timeout is None:
+                return await self._enter_body(body, function)
+            return await self._within(timeout, slot, self._enter_body(body, function))
+        finally:
+            inside.reset(mark)
+
+    async def _enter_body(self, body: Callable[[], Any], function: Callable[..., Any]) -> Any:
+        if is_async(function):
+            return await body()
+        value = await self._turn.run_in_thread(body)
+        return await value if inspect.isawaitable(value) else value
+
+    async def _within(self, timeout: timedelta, slot: Slot, work: Awaitable[Any]) -> Any:
+        loop, alarm = asyncio.get_running_loop(), asyncio.timeout(None)
+        timer = self._turn.system.call_later(
+            timeout.total_seconds(), lambda: alarm.reschedule(loop.time())
+        )
+        try:
+            async with alarm:
+                return await work
+        except TimeoutError as error:
+            if not alarm.expired():
+                raise
+            raise TimeoutError(f"the step {str(slot)!r} took longer than {timeout}") from error
+        finally:
+            timer.cancel()
+
+    async def _pause(self, until: float) -> None:
+        turn = self._turn
+        delay = until - turn.system.wall()
+        if delay > 0:
+            with turn.order.waiting() as passed:
+                timer = turn.system.call_later(delay, lambda: end(passed))
+                try:
+                    await passed
+                finally:
+                    timer.cancel()
+            turn.raise_thrown()
+
+    async def _record(
+        self,
+        call: _Call,
+        *,
+        value: Any = None,
+        error: BaseException | None = None,
+        always: bool = True,
+    ) -> None:
+        data = None if error is None else ErrorRecord.from_exception(error).dump()
+        cluster, slot = call.cluster, call.slot
+
+        def event() -> Checkpointed:
+            if cluster.span is None:
+                cluster.sealed = asyncio.get_running_loop().create_future()
+            return Checkpointed(
+                "step",
+                slot.name,
+                slot.number,
+                call.after,
+                value,
+                data,
+                always=always or error is None,
+                digest=call.mark,
+                span=cluster.span,
+            )
+
+        await self._turn.checkpoint(slot, event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    slot: Slot
+    cluster: _Cluster
+    mark: str
+    after: int
+    options: StepOptions
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Say whether calling the function gives a coroutine at once, without doing its work."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an object that is called like a function
+    )

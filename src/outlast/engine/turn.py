@@ -1,0 +1,168 @@
+"""One entry into a handler: what its `ctx` and the attempt that runs it share.
+
+The one rule that must not be broken: once something was thrown into the turn, every call of its
+`ctx` raises the same again and records nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from outlast.engine.order import Order
+from outlast.errors import Fenced, UsageError
+from outlast.model.decisions import MAX_CHECKPOINTS
+from outlast.model.events import Checkpointed, Decision, Kind, Slot
+
+if TYPE_CHECKING:
+    from outlast.engine.clock import System
+    from outlast.engine.definition import Definition
+    from outlast.engine.record import Late, Record
+    from outlast.model.run import Checkpoint, Run
+
+log = logging.getLogger("outlast")
+
+StopReason = Literal["cancel", "timeout", "steered", "shutdown", "lease_lost"]
+
+MAX_NAME: Final = 200
+"""Characters of an id, and of a name of a task, a step, a sleep, a signal, or a queue."""
+
+_PATIENCE: Final = 10
+"""Calls that a handler may make after something was thrown into it; the next one never returns."""
+
+inside: ContextVar[Slot | None] = ContextVar("inside", default=None)
+"""The step in whose body we are."""
+
+
+class Turn:
+    """What one entry into the handler knows, beside what is recorded.
+
+    Attributes:
+        cancel, shutdown: set when the handler should come to its end; `stop_reason` says why.
+        thrown: what ended the turn from outside.
+        lost: called when a write shows that the lease is over.
+    """
+
+    def __init__(self, record: Record, system: System, definition: Definition) -> None:
+        self.record, self.system, self.definition = record, system, definition
+        self.loop = asyncio.get_running_loop()
+        self.order = Order(system, self)
+        self.cancel, self.shutdown = asyncio.Event(), asyncio.Event()
+        self.stop_reason: StopReason | None = None
+        self.thrown: BaseException | None = None
+        self.lost: Callable[[], None] = lambda: None
+        self._names: Counter[tuple[Kind, str]] = Counter()
+        self._calls_since = 0
+        self._threads: set[object] = set()
+
+    @property
+    def run(self) -> Run:
+        """What is recorded of the run."""
+        return self.record.run
+
+    async def enter(self, kind: Kind, name: object) -> int:
+        """Return the number of this call among those of its kind and name, from 1.
+
+        Raises:
+            UsageError: the name is not one, or the call stands inside a step.
+        """
+        await self.check(kind)
+        if not isinstance(name, str) or not name or len(name) > MAX_NAME or "#" in name:
+            raise UsageError(
+                f"the name of a {kind} is a str of 1 to {MAX_NAME} characters without '#', not {name!r}"
+            )
+        self._names[kind, name] += 1
+        return self._names[kind, name]
+
+    async def check(self, call: str) -> None:
+        """Raise what was thrown into the turn, if anything was; refuse a call from inside a step."""
+        if self.thrown is not None:
+            await self._stop_calling()
+        if (slot := inside.get()) is not None:
+            raise UsageError(
+                f"ctx.{call} was called inside the step {str(slot)!r}, which is recorded as a whole; "
+                "call it from the handler itself"
+            )
+
+    async def _stop_calling(self) -> None:
+        """Raise again what was thrown; a handler that swallows it over and over is held for good."""
+        self._calls_since += 1
+        if self._calls_since > _PATIENCE:
+            await self.loop.create_future()
+        await asyncio.sleep(0)
+        self.raise_thrown()
+
+    def raise_thrown(self) -> None:
+        """Raise what was thrown into the turn, if anything was."""
+        if self.thrown is not None:
+            raise self.thrown.with_traceback(None)
+
+    def throw(self, error: BaseException) -> None:
+        """From now on every call of the turn's `ctx` raises `error`; what was thrown first counts."""
+        self.thrown = self.thrown or error
+        self.order.close()
+
+    def ask_to_stop(self, reason: StopReason) -> None:
+        """Tell the handler that it should come to its end; the first reason counts."""
+        self.stop_reason = self.stop_reason or reason
+        (self.shutdown if reason == "shutdown" else self.cancel).set()
+
+    async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call the function in a thread; who waits for it may be cancelled, and the thread goes on."""
+        mark = object()
+
+        def call() -> Any:
+            try:
+                return function(*args)
+            finally:
+                self._threads.discard(mark)
+
+        self._threads.add(mark)
+        return await self.system.threads.run(call)
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether a thread still runs code of this turn."""
+        return bool(self._threads)
+
+    def recorded(self, slot: Slot) -> Checkpoint | None:
+        """Return what is recorded there."""
+        return self.run.checkpoints.get(slot)
+
+    async def write(self, *events: Decision | Late) -> None:
+        """Record what was decided in mid-turn."""
+        self.raise_thrown()
+        try:
+            await self.record.write(*events)
+        except Fenced:
+            self.lost()
+            self.raise_thrown()
+            raise
+        self.raise_thrown()
+
+    async def checkpoint(self, slot: Slot, event: Checkpointed | Late) -> None:
+        """Record an outcome, which the handler is given at once."""
+        self.check_room()
+        await self.write(event)
+        self.given(slot)
+
+    def check_room(self) -> None:
+        """Refuse one checkpoint too many."""
+        if len(self.run.checkpoints) >= MAX_CHECKPOINTS:
+            raise UsageError(
+                f"{self.record.key!r} has {MAX_CHECKPOINTS} checkpoints in one turn, as many as it may; "
+                "divide the work over several runs"
+            )
+
+    def given(self, slot: Slot) -> None:
+        """Count a recorded outcome as given to the handler."""
+        self.order.give(self.run.checkpoints[slot].place)
+
+    async def hand_over(self, checkpoint: Checkpoint) -> None:
+        """Return when the handler may be given this recorded outcome."""
+        await self.order.hand_over(checkpoint.place, checkpoint.after)
+        self.raise_thrown()

@@ -1,0 +1,155 @@
+"""Sleeps, and waits for signals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from outlast.engine.clock import end
+from outlast.errors import StoreError, UsageError
+from outlast.model.events import Checkpointed, Decision, Slot, TimerSet
+
+if TYPE_CHECKING:
+    from outlast.codec import Codec, Json
+    from outlast.engine.turn import Turn
+    from outlast.model.run import Run
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    slot: Slot
+    after: int
+    settled: asyncio.Future[Any]
+    is_over: bool = False  # its timeout has come
+
+
+class Waits:
+    """What the handler of one turn waits for."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._waiters: dict[str, list[_Waiter]] = defaultdict(list)  # by signal, oldest first
+        self._settling: asyncio.Task[None] | None = None
+
+    async def sleep(self, name: str, duration: timedelta) -> None:
+        """Return when `duration` has passed since this call was first made."""
+        turn = self._turn
+        seconds = _seconds("a sleep's duration", duration)
+        slot = Slot("sleep", name, await turn.enter("sleep", name))
+        if checkpoint := turn.recorded(slot):
+            await turn.hand_over(checkpoint)
+            return
+        turn.check_room()
+        after = turn.order.handed
+        until = await self._set_timer(slot, seconds)
+        with turn.order.waiting() as passed:
+            timer = turn.system.call_later(until - turn.system.wall(), lambda: end(passed))
+            try:
+                await passed
+            finally:
+                timer.cancel()
+        await turn.checkpoint(slot, Checkpointed("sleep", slot.name, slot.number, after))
+
+    async def wait(self, name: str, codec: Codec[Any], timeout: timedelta | None) -> Any:
+        """Return the value of the next signal of this name that no wait has taken.
+
+        Raises:
+            TimeoutError: there was none when the timeout had passed since this call was first made.
+        """
+        turn = self._turn
+        seconds = None if timeout is None else _seconds("a wait's timeout", timeout)
+        slot = Slot("wait", name, await turn.enter("wait", name))
+        checkpoint = turn.recorded(slot)
+        if checkpoint is not None:
+            await turn.hand_over(checkpoint)
+        else:
+            turn.check_room()
+            await self._await_signal(slot, seconds)
+            checkpoint = turn.run.checkpoints[slot]
+            turn.given(slot)
+        if checkpoint.event.timed_out:
+            raise TimeoutError(f"no signal {name!r} came within {timeout}")
+        return codec.load(checkpoint.event.value)
+
+    async def _await_signal(self, slot: Slot, seconds: float | None) -> None:
+        turn, after = self._turn, self._turn.order.handed
+        until = None if seconds is None else await self._set_timer(slot, seconds)
+        waiters = self._waiters[slot.name]
+        with ExitStack() as stack:
+            waiter = _Waiter(slot, after, stack.enter_context(turn.order.waiting()))
+            waiters.append(waiter)
+            stack.callback(waiters.remove, waiter)
+            if until is not None:
+                timer = turn.system.call_later(
+                    until - turn.system.wall(), lambda: self._time_out(waiter)
+                )
+                stack.callback(timer.cancel)
+            self.settle()
+            await waiter.settled
+        turn.raise_thrown()
+
+    async def _set_timer(self, slot: Slot, seconds: float) -> float:
+        turn = self._turn
+        until = turn.run.timers.get(slot)
+        if until is None:
+            until = turn.system.wall() + seconds
+            await turn.write(TimerSet(slot.kind, slot.name, slot.number, until))
+        return until
+
+    def _time_out(self, waiter: _Waiter) -> None:
+        waiter.is_over = True
+        self.settle()
+
+    def settle(self) -> None:
+        """Give signals to those who wait for them, where there are any; else end what took too long."""
+        if self._turn.thrown is None and (self._settling is None or self._settling.done()):
+            if self._settle_now(self._turn.run):
+                self._settling = self._turn.system.spawn(self._settle(), "settle")
+
+    async def _settle(self) -> None:
+        try:
+            while self._turn.thrown is None and self._settle_now(self._turn.run):
+                # At an edge: a signal that came before the timeout was written counts.
+                await self._turn.record.decide(self._settle_now)
+                self._wake()
+        except StoreError:
+            self._turn.lost()
+
+    def _settle_now(self, run: Run) -> Sequence[Decision]:
+        events: list[Decision] = []
+        for name, waiters in self._waiters.items():
+            signals = list(run.signals.get(name, ()))
+            open_waiters = [w for w in waiters if w.slot not in run.checkpoints]
+            for waiter in open_waiters:
+                if signals:
+                    events.append(_settled(waiter, signals.pop(0)))
+                elif waiter.is_over:
+                    events.append(_settled(waiter, None, timed_out=True))
+        return events
+
+    def _wake(self) -> None:
+        settled = [
+            waiter
+            for waiters in self._waiters.values()
+            for waiter in waiters
+            if waiter.slot in self._turn.run.checkpoints
+        ]
+        settled.sort(key=lambda waiter: self._turn.run.checkpoints[waiter.slot].place)
+        for waiter in settled:
+            end(waiter.settled)
+
+
+def _settled(waiter: _Waiter, value: Json, *, timed_out: bool = False) -> Checkpointed:
+    slot = waiter.slot
+    return Checkpointed("wait", slot.name, slot.number, waiter.after, value, timed_out=timed_out)
+
+
+def _seconds(what: str, duration: object) -> float:
+    if not isinstance(duration, timedelta) or duration < timedelta(0):
+        raise UsageError(f"{what} is a timedelta of 0 or more, not {duration!r}")
+    return duration.total_seconds()

@@ -1,0 +1,166 @@
+"""Takes runs that are due, and runs as many at a time as it has places."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from outlast.engine.attempt import STOPS_WITHIN, Attempt, Stop, Surroundings
+from outlast.engine.definition import TASKS
+from outlast.engine.leases import Leases
+from outlast.engine.record import Record
+from outlast.errors import StoreError
+from outlast.journal import Claim, Head
+from outlast.model.run import Run
+from outlast.store import Hint, Lane
+
+if TYPE_CHECKING:
+    from outlast.engine.definition import Definition
+
+log = logging.getLogger("outlast")
+
+_LOOKS_AGAIN: Final = 5.0
+"""Seconds after which a worker looks for work, and its runs for news, without a hint."""
+
+_PAUSE: Final = 0.5
+"""Seconds before a store that did not answer is asked again."""
+
+_RESTS_AFTER: Final = 0.05
+"""Seconds between two looks, while it shuts down, at which runs only wait."""
+
+
+class Worker:
+    """The runs at work in this app."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        *,
+        owner: str,
+        queues: Sequence[str],
+        concurrency: int,
+        lease: float,
+        grace: float,
+    ) -> None:
+        self.owner, self.lease, self.grace = owner, lease, grace
+        self._around, self._queues, self._concurrency = surroundings, tuple(queues), concurrency
+        self._leases = Leases(surroundings.store, surroundings.system, lease)
+        self._active: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
+        self._reserved = 0
+        self._wake = asyncio.Event()
+        self._is_closing = False
+        self._loop: asyncio.Task[None] | None = None
+        self._unlisten = surroundings.hints.listen_to_all(self._hear)
+
+    def open(self) -> None:
+        """Begin to look for work."""
+        self._leases.open()
+        self._loop = self._around.system.spawn(self._work(), "outlast-worker")
+
+    async def close(self) -> None:
+        """Take nothing new; let what runs end within the grace, and hand the rest back."""
+        self._is_closing = True
+        self._unlisten()
+        self._wake.set()
+        if self._loop is not None:
+            await self._loop
+        system = self._around.system
+        for attempt, _ in self._active.values():
+            attempt.ask_to_shut_down()
+        ends = system.monotonic() + self.grace
+        while self._active and (left := ends - system.monotonic()) > 0:
+            for attempt, _ in list(self._active.values()):
+                if attempt.is_at_rest:  # nothing in it could use the grace
+                    attempt.stop(Stop.SHUTDOWN)
+            self._wake.clear()
+            await system.wait(self._wake, min(left, _RESTS_AFTER))
+        tasks = [task for _, task in self._active.values()]
+        for attempt, _ in self._active.values():
+            attempt.stop(Stop.SHUTDOWN)
+        if tasks:
+            await asyncio.wait(tasks, timeout=2 * STOPS_WITHIN)
+        await self._leases.close()
+
+    # New runs, made and taken up in one write
+
+    def reserve(self, queue: str, name: str) -> Claim | None:
+        """Keep a place for a run that is about to be made; None where there is none."""
+        is_full = len(self._active) + self._reserved >= self._concurrency
+        if is_full or self._is_closing or queue not in self._queues or name not in TASKS.by_name():
+            return None
+        self._reserved += 1
+        return Claim(self.owner, self.lease, self._around.system.draw_name())
+
+    def unreserve(self) -> None:
+        """Give the place back: the run was not made, or not by us."""
+        self._reserved -= 1
+        self._wake.set()
+
+    def begin_new(self, head: Head, run: Run, asked_at: float) -> None:
+        """Run what was made with the claim that `reserve` gave."""
+        self._reserved -= 1
+        definition = TASKS.by_name()[run.start.name]
+        self._begin(head, run, definition, asked_at, is_new=True)
+
+    # Runs that are due
+
+    async def _work(self) -> None:
+        while not self._is_closing:
+            self._wake.clear()
+            next_in = await self._claim()
+            pause = _LOOKS_AGAIN if next_in is None else min(next_in, _LOOKS_AGAIN)
+            if not await self._around.system.wait(self._wake, pause):
+                for attempt, _ in self._active.values():
+                    attempt.look()
+
+    async def _claim(self) -> float | None:
+        """Take what is due, and return in how many seconds there may be more."""
+        free = self._concurrency - len(self._active) - self._reserved
+        definitions = TASKS.by_name()
+        lanes = [Lane(queue, name) for queue in self._queues for name in definitions]
+        if free <= 0 or not lanes:
+            return None
+        system = self._around.system
+        asked_at = system.monotonic()
+        try:
+            claimed = await self._around.store.claim(
+                lanes, self.owner, self.lease, free, system.draw_name()
+            )
+        except StoreError as error:
+            log.warning("the store gives no work: %s", error)
+            return _PAUSE
+        for head in claimed.heads:
+            definition = definitions[head.card.name]
+            self._begin(head, Run(), definition, asked_at, is_new=False)
+        return claimed.next_in if len(claimed.heads) < free else None
+
+    def _begin(
+        self, head: Head, run: Run, definition: Definition, asked_at: float, *, is_new: bool
+    ) -> None:
+        assert head.lease is not None
+        record = Record(self._around.store, self._around.system, head, run)
+        attempt = Attempt(self._around, record, definition, is_new=is_new)
+        self._leases.keep(head.lease, asked_at, lambda: attempt.stop(Stop.LEASE_LOST))
+        task = self._around.system.spawn(self._run(head, attempt), f"run {head.key}")
+        self._active[head.key] = attempt, task
+
+    async def _run(self, head: Head, attempt: Attempt) -> None:
+        assert head.lease is not None
+        try:
+            await attempt.run()
+        except StoreError as error:
+            log.warning("%s is left to the end of its lease: %s", head.key, error)
+        except Exception:
+            log.exception("%s is left to the end of its lease: an error of outlast's own", head.key)
+        finally:
+            self._leases.forget(head.lease)
+            if self._active.get(head.key, (None,))[0] is attempt:
+                del self._active[head.key]
+            self._wake.set()
+
+    def _hear(self, hint: Hint) -> None:
+        # What our own runs write is no work for us, and neither is what has ended.
+        if hint.key not in self._active and not hint.closed:
+            self._wake.set()

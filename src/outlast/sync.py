@@ -1,0 +1,187 @@
+"""The same face without `await`, for handlers that are plain functions.
+
+A thin shell: every call is made in the event loop of the app, and the handler's thread waits for
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from outlast.errors import Unwound
+from outlast.task import Step as AsyncStep
+from outlast.task import TaskContext as AsyncTaskContext
+
+if TYPE_CHECKING:
+    from outlast.engine.app import App
+    from outlast.engine.attempt import Calls
+    from outlast.engine.retry import RetryPolicy
+    from outlast.engine.turn import StopReason
+    from outlast.task import EntryMode
+
+In = TypeVar("In")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class _Bridge:
+    """Makes calls in the event loop for a thread."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._turn = calls.turn
+
+    def ask(self, call: Coroutine[Any, Any, T]) -> T:
+        """Wait for the coroutine; raise what was thrown into the turn, if it was."""
+        try:
+            return asyncio.run_coroutine_threadsafe(call, self._turn.loop).result()
+        except concurrent.futures.CancelledError as error:
+            # That one is an `Exception`, and a handler must not take it for an error of the call.
+            raise self._turn.thrown or Unwound("the call was cancelled") from error
+
+
+class Step:
+    """`ctx.step`: see `outlast.Step`."""
+
+    def __init__(self, bridge: _Bridge, step: AsyncStep) -> None:
+        self._bridge, self._step = bridge, step
+
+    def __call__(
+        self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call the function once, record what comes of it, and return that ever after."""
+        return self._bridge.ask(self._step(name, function, *args, **kwargs))
+
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | None = None,
+        key: str | None = None,
+        at_most_once: bool = False,
+    ) -> Step:
+        """Return a `step` with these settings."""
+        step = self._step.options(retry=retry, timeout=timeout, key=key, at_most_once=at_most_once)
+        return Step(self._bridge, step)
+
+
+class Flag:
+    """An event that the engine sets, seen from a thread."""
+
+    def __init__(self, bridge: _Bridge, event: asyncio.Event) -> None:
+        self._bridge, self._event = bridge, event
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        return self._event.is_set()
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        """Wait until it is set, at most `timeout`; return whether it is."""
+        return self._bridge.ask(self._wait(timeout))
+
+    async def _wait(self, timeout: timedelta | None) -> bool:
+        try:
+            async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+                return await self._event.wait()
+        except TimeoutError:
+            return False
+
+
+class TaskContext(Generic[In]):
+    """What a plain handler knows of its run, and may ask for: `outlast.TaskContext` without `await`."""
+
+    def __init__(self, calls: Calls, app: App) -> None:
+        self._context: AsyncTaskContext[In] = AsyncTaskContext(calls, app)
+        self._bridge = _Bridge(calls)
+        self.step = Step(self._bridge, self._context.step)
+        self.cancel = Flag(self._bridge, self._context.cancel)
+        self.shutdown = Flag(self._bridge, self._context.shutdown)
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._context.id
+
+    @property
+    def input_id(self) -> str:
+        """The id of the input."""
+        return self._context.input_id
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self._context.name
+
+    @property
+    def input(self) -> In:
+        """What the run was started with."""
+        return self._context.input
+
+    @property
+    def turn(self) -> int:
+        """The number of the turn, from 1."""
+        return self._context.turn
+
+    @property
+    def entry_mode(self) -> EntryMode:
+        """How the handler was entered this time."""
+        return self._context.entry_mode
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts of this turn have failed."""
+        return self._context.attempt
+
+    @property
+    def recovery_count(self) -> int:
+        """How often the run was taken over from a process that died or handed it back."""
+        return self._context.recovery_count
+
+    @property
+    def token(self) -> int:
+        """The fencing token of this attempt."""
+        return self._context.token
+
+    @property
+    def session_id(self) -> str | None:
+        """The session that the run was started for."""
+        return self._context.session_id
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The run's tags."""
+        return self._context.tags
+
+    @property
+    def resources(self) -> Any:
+        """What `outlast.open(resources=...)` was given."""
+        return self._context.resources
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the handler should come to its end; None while it should not."""
+        return self._context.stop_reason
+
+    def sleep(self, name: str, duration: timedelta) -> None:
+        """Return when `duration` has passed since this call was first made, crashes included."""
+        self._bridge.ask(self._context.sleep(name, duration))
+
+    @overload
+    def wait(self, signal: str, *, timeout: timedelta | None = None) -> Any: ...
+
+    @overload
+    def wait(self, signal: str, type: type[T], *, timeout: timedelta | None = None) -> T: ...
+
+    def wait(self, signal: str, type: Any = Any, *, timeout: timedelta | None = None) -> Any:
+        """Return the value of the next signal of this name; see `outlast.TaskContext.wait`."""
+        return self._bridge.ask(self._context.wait(signal, type, timeout=timeout))
+
+    def emit(self, value: Any) -> None:
+        """Add an item, plain JSON, to the run's stream; see `outlast.TaskContext.emit`."""
+        self._bridge.ask(self._context.emit(value))
+
+
+__all__ = ["Flag", "Step", "TaskContext"]

@@ -1,0 +1,540 @@
+"""Tasks: functions whose runs outlast the process that runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from outlast import codec
+from outlast.engine.app import App, open_app
+from outlast.engine.attempt import Calls
+from outlast.engine.client import check_id, key_of
+from outlast.engine.definition import (
+    MAX_RECOVERIES,
+    TASKS,
+    Definition,
+    Labels,
+    TagsOrFactory,
+    TextOrFactory,
+)
+from outlast.engine.handles import TaskResult, TaskRun
+from outlast.engine.rest import turn_of
+from outlast.engine.retry import RetryPolicy
+from outlast.engine.runs import Page, Runs, get
+from outlast.engine.settings import (
+    MAX_DESCRIPTION,
+    MAX_SOURCE,
+    MAX_TITLE,
+    check_name,
+    tags_of,
+    text_of,
+)
+from outlast.engine.steps import StepOptions
+from outlast.engine.turn import StopReason, inside
+from outlast.errors import UsageError
+from outlast.model.events import Created, Status
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+EntryMode = Literal["fresh", "resumed", "steered", "recovered"]
+
+_ANY = codec.codec_for(Any, where="an item of a stream")
+
+
+class Step:
+    """`ctx.step`: runs a function once, and gives what is recorded of it ever after."""
+
+    def __init__(self, calls: Calls, options: StepOptions) -> None:
+        self._calls, self._options = calls, options
+
+    @overload
+    async def __call__(
+        self, name: str, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    @overload
+    async def __call__(
+        self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    async def __call__(
+        self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Call the function with these arguments, record what comes of it, and return it.
+
+        Entered again, after a crash or for a retry, the handler gets what is recorded, and the
+        function is not called. A plain function runs in a thread. A name that is used again is told
+        apart by order (`search`, `search#2`); calls of one name that overlap in time by their
+        arguments, or their `key`.
+
+        Args:
+            name: of 1 to 200 characters, without `#`.
+            function: its return annotation says how the result is written; without one it is plain
+                JSON.
+
+        Raises:
+            Exception: what the function raised; on replay as its own class where that is a builtin,
+                one of ours, or in the task's `errors`, else as `StepFailed`.
+            CodecError: the result cannot be written; the function ran, and is not called again.
+            StepUnknown: an at-most-once step was interrupted.
+            StepMismatch: steps of this name overlapped, and none recorded has these arguments.
+            UsageError: the name is not one, or the call stands inside a step.
+        """
+        return await self._calls.steps.run(name, self._options, function, args, kwargs)
+
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | None = None,
+        key: str | None = None,
+        at_most_once: bool = False,
+    ) -> Step:
+        """Return a `step` with these settings.
+
+        Args:
+            retry: how often it is tried; the count is durable.
+            timeout: of each try; it raises `TimeoutError`.
+            key: tells overlapping steps of one name apart, instead of their arguments.
+            at_most_once: never run it again: after a crash in its middle its outcome is unknown
+                (`StepUnknown`). Costs two writes, and takes no `retry`.
+
+        Raises:
+            UsageError: the settings contradict each other.
+        """
+        return Step(self._calls, StepOptions(retry, timeout, key, at_most_once))
+
+
+class TaskContext(Generic[In]):
+    """What a handler knows of its run, and may ask for.
+
+    Attributes:
+        cancel: set when the handler should come to its end; `stop_reason` says why.
+        shutdown: set when its worker wants to stop.
+    """
+
+    def __init__(self, calls: Calls, app: App) -> None:
+        self._calls, self._turn, self._app = calls, calls.turn, app
+        self.cancel: asyncio.Event = calls.turn.cancel
+        self.shutdown: asyncio.Event = calls.turn.shutdown
+        self.step = Step(calls, StepOptions())
+        self._input = cast("In", calls.turn.definition.input.load(calls.turn.run.start.input))
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._turn.record.key.removeprefix(key_of(""))
+
+    @property
+    def input_id(self) -> str:
+        """The id of the input."""
+        return self._turn.run.start.input_id
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self._turn.definition.name
+
+    @property
+    def input(self) -> In:
+        """What the run was started with."""
+        return self._input
+
+    @property
+    def turn(self) -> int:
+        """The number of the turn, from 1."""
+        return self._turn.run.turn
+
+    @property
+    def entry_mode(self) -> EntryMode:
+        """How the handler was entered this time: `recovered` after a crash or a hand-back."""
+        return "recovered" if self._turn.run.is_recovered else "fresh"
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts of this turn have failed."""
+        return self._turn.run.attempt
+
+    @property
+    def recovery_count(self) -> int:
+        """How often the run was taken over from a process that died or handed it back."""
+        return self._turn.run.recoveries
+
+    @property
+    def token(self) -> int:
+        """The fencing token of this attempt: larger than that of every earlier one."""
+        return self._turn.record.fence.token
+
+    @property
+    def session_id(self) -> str | None:
+        """The session that the run was started for."""
+        return self._turn.run.start.session or None
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The run's tags."""
+        return self._turn.run.start.tags
+
+    @property
+    def resources(self) -> Any:
+        """What `outlast.open(resources=...)` was given."""
+        return self._app.resources
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the handler should come to its end; None while it should not."""
+        return self._turn.stop_reason
+
+    async def sleep(self, name: str, duration: timedelta) -> None:
+        """Return when `duration` has passed since this call was first made, crashes included."""
+        await self._calls.waits.sleep(name, duration)
+
+    @overload
+    async def wait(self, signal: str, *, timeout: timedelta | None = None) -> Any: ...
+
+    @overload
+    async def wait(self, signal: str, type: type[T], *, timeout: timedelta | None = None) -> T: ...
+
+    async def wait(self, signal: str, type: Any = Any, *, timeout: timedelta | None = None) -> Any:
+        """Return the value of the next signal of this name; signals of one name come first in, first out.
+
+        Raises:
+            TimeoutError: none came within `timeout` of this call's first time. A signal that is
+                there when this is decided counts, even after its timeout.
+            CodecError: the signal's value is not of this type.
+        """
+        reader = codec.codec_for(type, where=f"ctx.wait({signal!r})")
+        return await self._calls.waits.wait(signal, reader, timeout)
+
+    async def emit(self, value: Any) -> None:
+        """Add an item, plain JSON, to the run's stream, which any process may read, live or later.
+
+        It is accepted within 50 ms, and before anything that the run records after it. A replay
+        emits nothing twice: outside of steps it leaves out as many items as were accepted; what an
+        unfinished step has emitted is taken back when the step runs again (`Retracted`). Tasks of
+        the handler that emit beside it are told apart by the values.
+
+        Raises:
+            CodecError: the value cannot be written.
+        """
+        self._turn.raise_thrown()
+        data = self._app.client.dump(_ANY, value, f"an item of run {self.id!r}")
+        await self._calls.emission.emit(data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Overrides:
+    queue: str | None = None
+    priority: int | None = None
+    retry: RetryPolicy | None = None
+    title: TextOrFactory = None
+    description: TextOrFactory = None
+    source: TextOrFactory = None
+    tags: TagsOrFactory = None
+    app: App | None = None
+
+
+class Task(Generic[In, Out]):
+    """A function whose runs are durable; made by `@task`."""
+
+    def __init__(self, definition: Definition, overrides: _Overrides = _Overrides()) -> None:
+        self._definition, self._overrides = definition, overrides
+        self.name = definition.name
+        self.__doc__ = definition.function.__doc__
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r}>"
+
+    async def start(
+        self,
+        input: In,
+        *,
+        id: str | None = None,
+        input_id: str | None = None,
+        session_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        delay: timedelta | None = None,
+    ) -> TaskRun[Out]:
+        """Accept a run, and return its handle; when this returns, it survives any crash.
+
+        An id names one run, whatever its task. Said again with an equal input, it joins the run
+        that is there, running or long ended.
+
+        Args:
+            input: for `ctx.input`.
+            id: of 1 to 200 characters; None: a new UUIDv7.
+            input_id: names the input; None: a new UUIDv7.
+            session_id: for `ctx.session_id`, and to find the run by.
+            tags: beside those of the task.
+            delay: how long to wait at least before it begins.
+
+        Raises:
+            TaskConflict: another task, or another input, is stored under the id.
+            CodecError: the input cannot be written; nothing is stored.
+            UsageError: an argument is out of range; or, inside a handler and outside of its steps,
+                the id is missing: a replay would start another run.
+        """
+        client = self._app().client
+        if id is None:
+            if turn_of.get() is not None and inside.get() is None:
+                raise UsageError(
+                    f"{self.name!r} was started inside a handler, outside of its steps, without an id: a "
+                    "replay would start another run; give it an id, or start it in a step"
+                )
+            id = client.around.system.draw_id()
+        check_id(id)
+        for what, name in (("an input_id", input_id), ("a session_id", session_id)):
+            if name is not None:
+                check_name(what, name)
+        if delay is not None and delay < timedelta(0):
+            raise UsageError(f"a delay is 0 or more, not {delay!r}")
+        created = self._created(client, input, id, input_id, session_id, tags, delay)
+        seen = await client.start(created, id, is_delayed=bool(delay))
+        return TaskRun(client, seen.head, self._definition)
+
+    def _created(
+        self,
+        client: Any,
+        input: In,
+        id: str,
+        input_id: str | None,
+        session_id: str | None,
+        tags: Mapping[str, str] | None,
+        delay: timedelta | None,
+    ) -> Created:
+        own, over, system = self._definition, self._overrides, client.around.system
+        labels = own.labels
+        return Created(
+            own.name,
+            client.dump(own.input, input, f"the input of {self.name!r}"),
+            input_id or system.draw_id(),
+            system.wall() + (delay.total_seconds() if delay else 0.0),
+            over.queue or own.queue,
+            own.priority if over.priority is None else over.priority,
+            session_id or "",
+            text_of("title", over.title or labels.title, MAX_TITLE, input, id),
+            text_of(
+                "description", over.description or labels.description, MAX_DESCRIPTION, input, id
+            ),
+            tags_of(replace(labels, tags=over.tags or labels.tags), tags, input, id),
+            text_of("source", over.source or labels.source, MAX_SOURCE, input, id),
+            {} if over.retry is None else {"retry": over.retry.to_json()},
+        )
+
+    async def run(
+        self,
+        input: In,
+        *,
+        id: str | None = None,
+        input_id: str | None = None,
+        session_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        delay: timedelta | None = None,
+    ) -> TaskResult[Out]:
+        """Start a run, as `start` does, and wait for its result, as `TaskRun.result` does."""
+        run = await self.start(
+            input, id=id, input_id=input_id, session_id=session_id, tags=tags, delay=delay
+        )
+        return await run.result()
+
+    async def get(self, id: str) -> TaskRun[Out]:
+        """Return the run of this task with this id.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        return await get(self._app().client, id, self._definition)
+
+    async def list(
+        self,
+        *,
+        status: Status | str | Sequence[Status | str] | None = None,
+        session_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        source: str | None = None,
+        started_after: datetime | None = None,
+        started_before: datetime | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[TaskRun[Out]]:
+        """Return runs of this task, newest first; see `Runs.list`."""
+        runs: Runs = self._app().runs
+        return await runs.list(
+            status=status,
+            task=self.name,
+            session_id=session_id,
+            tags=tags,
+            source=source,
+            started_after=started_after,
+            started_before=started_before,
+            limit=limit,
+            after=after,
+        )
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: RetryPolicy | None = None,
+        title: TextOrFactory = None,
+        description: TextOrFactory = None,
+        source: TextOrFactory = None,
+        tags: TagsOrFactory = None,
+        app: App | None = None,
+    ) -> Task[In, Out]:
+        """Return the task with other settings; they are stored with its runs, and hold wherever those run.
+
+        Args:
+            queue, priority, retry, title, description, source, tags: as in `@task`; None: as they
+                are. A `retry` given here has numbers only.
+            app: where to start and find runs, when several apps are open.
+
+        Raises:
+            UsageError: a setting is out of range, or cannot be stored.
+        """
+        if queue is not None:
+            check_name("a queue", queue)
+        if retry is not None:
+            retry.to_json()
+        given = {
+            "queue": queue,
+            "priority": priority,
+            "retry": retry,
+            "title": title,
+            "description": description,
+            "source": source,
+            "tags": tags,
+            "app": app,
+        }
+        changes: dict[str, Any] = {
+            name: value for name, value in given.items() if value is not None
+        }
+        return Task(self._definition, replace(self._overrides, **changes))
+
+    def _app(self) -> App:
+        return self._overrides.app or open_app()
+
+
+Handler = Callable[[TaskContext[In]], Awaitable[Out]]
+
+
+@overload
+def task(function: Callable[[TaskContext[In]], Awaitable[Out]], /) -> Task[In, Out]: ...
+
+
+@overload
+def task(
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    errors: Sequence[type[BaseException]] = (),
+    max_recoveries: int = MAX_RECOVERIES,
+    queue: str = "default",
+    priority: int = 0,
+    title: TextOrFactory = None,
+    description: TextOrFactory = None,
+    source: TextOrFactory = None,
+    tags: TagsOrFactory = None,
+) -> Callable[[Callable[[TaskContext[In]], Awaitable[Out]]], Task[In, Out]]: ...
+
+
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    errors: Sequence[type[BaseException]] = (),
+    max_recoveries: int = MAX_RECOVERIES,
+    queue: str = "default",
+    priority: int = 0,
+    title: TextOrFactory = None,
+    description: TextOrFactory = None,
+    source: TextOrFactory = None,
+    tags: TagsOrFactory = None,
+) -> Any:
+    """Make a function's runs durable: `@task`, or `@task(name=..., ...)`.
+
+    The function takes a `TaskContext[In]`; `In` and its return annotation say how input and output
+    are written. A plain `def` runs in a thread, and takes an `outlast.sync.TaskContext[In]`.
+
+    Args:
+        function: `async def` or `def`.
+        name: the anchor of recovery; None: the function's `__qualname__`.
+        retry: how often a run whose handler raises is tried; None: once.
+        errors: exception classes that a replay may bring back as themselves.
+        max_recoveries: at how many deaths in a row, without a new checkpoint, of the process that
+            runs it a run fails.
+        queue: which workers take its runs.
+        priority: larger ones go first.
+        title, description, source: what its runs are called and found by: a text, or a function of
+            `(input, id)`.
+        tags: at most 32; a mapping, or a function of `(input, id)`.
+
+    Raises:
+        UsageError: a setting is out of range; or a type in the annotations would not come back from
+            JSON as it was: the message says which, and what to do.
+    """
+    check_name("a queue", queue)
+    if name is not None:
+        check_name("a task's name", name)
+    if max_recoveries < 1:
+        raise UsageError(f"max_recoveries is at least 1, not {max_recoveries!r}")
+
+    def declare(function: Callable[..., Any]) -> Task[Any, Any]:
+        settings = _Settings(name, queue, priority, retry, tuple(errors), max_recoveries)
+        definition = _define(function, settings, Labels(title, description, source, tags))
+        TASKS.add(definition)
+        return Task(definition)
+
+    return declare if function is None else declare(function)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    name: str | None
+    queue: str
+    priority: int
+    retry: RetryPolicy | None
+    errors: tuple[type[BaseException], ...]
+    max_recoveries: int
+
+
+def _define(function: Callable[..., Any], settings: _Settings, labels: Labels) -> Definition:
+    name = settings.name or function.__qualname__
+    check_name("a task's name", name)
+    is_async = inspect.iscoroutinefunction(function)
+    context_class = _context_class(is_async=is_async)
+    input_type = codec.type_argument(codec.parameter_annotation(function, 0), context_class)
+    output_type = codec.result_annotation(function)
+    return Definition(
+        name=name,
+        module=function.__module__,
+        function=function,
+        is_async=is_async,
+        make_context=lambda calls: context_class(calls, open_app()),
+        input=codec.codec_for(input_type, where=f"the input of task {name!r}"),
+        output=codec.codec_for(output_type, where=f"the output of task {name!r}"),
+        queue=settings.queue,
+        priority=settings.priority,
+        retry=settings.retry,
+        errors=settings.errors,
+        max_recoveries=settings.max_recoveries,
+        labels=labels,
+    )
+
+
+def _context_class(*, is_async: bool) -> Any:
+    if is_async:
+        return TaskContext
+    from outlast.sync import TaskContext as SyncTaskContext  # noqa: PLC0415 - it stands on this module
+
+    return SyncTaskContext

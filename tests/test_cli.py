@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+from typer.core import TyperGroup
 from typer.testing import CliRunner, Result
 
 import outlast
@@ -272,5 +274,18 @@ def test_a_module_may_bring_its_own_app(
     assert (tmp_path / "own.db").exists()
 
 
-def test_help_is_there() -> None:
-    assert "demo" in call("--help").stdout
+def test_the_docs_name_every_command_and_option() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "reference" / "command.md").read_text()
+    top = typer.main.get_group(app)
+    commands = [(f"`outlast {name}", one) for name, one in top.commands.items()]
+    for group in (one for one in top.commands.values() if isinstance(one, TyperGroup)):
+        commands += [(f"| `{name}", one) for name, one in group.commands.items()]
+
+    names = [name for name, _ in commands]
+    names += [f"`{name}`" for _, one in commands for param in one.params for name in long(param)]
+
+    assert [name for name in names if name not in page] == []
+
+
+def long(param: Any) -> list[str]:
+    return [name for name in param.opts if name.startswith("--")]

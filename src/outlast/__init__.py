@@ -11,7 +11,7 @@ async with outlast.open("sqlite:///agents.db"):
     result = await greet.run("hello", id="g-1")
 """
 
-from outlast.engine.app import App, open
+from outlast.engine.app import App, open  # noqa: A004 - `outlast.open`
 from outlast.engine.handles import HistoryEntry, Retracted, StreamItem, TaskResult, TaskRun
 from outlast.engine.retry import RetryPolicy
 from outlast.engine.runs import Page, Runs

@@ -60,7 +60,7 @@ class Conflict(StoreError):
 
 
 class Fenced(StoreError):
-    """The fence is not that of the journal's lease: whoever holds it stops, and writes nothing more.
+    """The fence is not that of the journal's lease: who holds it stops, and writes nothing more.
 
     Attributes:
         key: the journal.
@@ -95,7 +95,14 @@ class TaskFailed(TaskError):
 
 
 class RunError:
-    """What a handler raised: `type`, `message`, `traceback` (text), and after how many `attempts`."""
+    """What a handler raised at last.
+
+    Attributes:
+        type: the name of the error's class.
+        message: its message.
+        traceback: its traceback as text.
+        attempts: how many attempts had been made.
+    """
 
     __slots__ = ("attempts", "message", "traceback", "type")
 
@@ -119,7 +126,7 @@ class TaskTimedOut(TaskError):
 
 
 class TaskConflict(TaskError):
-    """What was asked does not fit the run as it is: another input, another task, or an ended run."""
+    """What was asked does not fit the run: another input, another task, or an ended run."""
 
 
 class TaskNotFound(TaskError, KeyError):
@@ -129,7 +136,7 @@ class TaskNotFound(TaskError, KeyError):
 
 
 class StepFailed(TaskError):
-    """A recorded step's error, whose class is neither a builtin, nor ours, nor in the task's `errors`.
+    """A recorded step's error whose class is no builtin, not ours, and not in the task's `errors`.
 
     Attributes:
         type: the name of the error's class.
@@ -147,7 +154,7 @@ class StepMismatch(TaskError):
 
 
 class StepUnknown(TaskError):
-    """An at-most-once step was interrupted: whether it took effect is not known, and it is not run again."""
+    """An at-most-once step was interrupted: nobody knows its effect, and it is not run again."""
 
 
 class UsageError(OutlastError, ValueError):

@@ -24,7 +24,7 @@ MAX_KEY: Final = 300
 """Characters of a key: an id or a name has at most 200, and rooms put a word or two around it."""
 
 SNAPSHOT: Final = "snapshot"
-"""The type of an entry that holds the whole state; a head's `since` is the newest one's revision."""
+"""The type of an entry that holds the whole state; a head's `since` is that of the newest one."""
 
 NEVER: Final = None
 """A `due` that does not come: the journal rests."""
@@ -56,7 +56,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a journal amounts to, for those who look for it; computed by the model, indexed, never interpreted."""
+    """What a journal amounts to, for those who look for it.
+
+    The model computes it; a store indexes it and never interprets it.
+    """
 
     kind: str = ""
     name: str = ""
@@ -65,7 +68,7 @@ class Card:
     queue: str = ""
     due: float | None = NEVER
     priority: int = 0
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
     session: str = ""
     source: str = ""
 
@@ -87,10 +90,10 @@ class CardFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """What tells one lease from every other: a token that only grows, and an id that nobody else has drawn.
+    """What tells one lease from every other: a token that only grows, and an id drawn by chance.
 
-    The id makes it safe where the token starts again: a journal deleted and made anew, a server
-    that lost its last writes.
+    Nobody else draws that id. It makes it safe where the token starts again: a journal deleted and
+    made anew, a server that lost its last writes.
     """
 
     token: int
@@ -112,7 +115,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A lease that a change takes with what it writes: for `owner`, for `ttl` seconds, under the id `id`."""
+    """A lease that a change takes with what it writes: for `owner`, for `ttl` seconds, as `id`."""
 
     owner: str
     ttl: float
@@ -181,7 +184,7 @@ class Change:
     entries: tuple[Draft, ...] = ()
     fact: bool = False
     fence: Fence | Literal["force"] | None = None
-    card: CardFields = field(default_factory=lambda: CardFields())
+    card: CardFields = field(default_factory=CardFields)
     close: bool | None = None
     claim: Claim | None = None
     release: bool = False
@@ -194,7 +197,8 @@ class Change:
     def __post_init__(self) -> None:
         if not self.key or len(self.key) > MAX_KEY:
             raise UsageError(
-                f"a journal's key has 1 to {MAX_KEY} characters, not {len(self.key)}: {self.key[:60]!r}"
+                f"a journal's key has 1 to {MAX_KEY} characters, not {len(self.key)}: "
+                f"{self.key[:60]!r}"
             )
         if not self.id:
             raise UsageError(f"a change to journal {self.key!r} needs an id")
@@ -202,11 +206,13 @@ class Change:
             self.fence or self.card or self.close is not None or self.claim or self.release
         ):
             raise UsageError(
-                f"a fact of journal {self.key!r} has no fence, sets nothing, claims and releases nothing"
+                f"a fact of journal {self.key!r} has no fence, sets nothing, claims and releases "
+                "nothing"
             )
         if self.claim and (self.fence or self.release):
             raise UsageError(
-                f"a change to journal {self.key!r} claims a free lease: it shows no fence, releases none"
+                f"a change to journal {self.key!r} claims a free lease: it shows no fence, "
+                "releases none"
             )
         if self.revision == 0 and not self.entries:
             # Only an entry keeps the id: a create without one, said again, would not be known.
@@ -218,7 +224,7 @@ class Change:
 
 
 BLOB_GRACE: Final = 24 * 3600.0
-"""Seconds between a sweep's mark and its deletion; a change may name blobs touched within half of it."""
+"""Seconds between a sweep's mark and its deletion; blobs are named within half of it."""
 
 
 def is_held(head: Head, now: float) -> bool:
@@ -227,12 +233,12 @@ def is_held(head: Head, now: float) -> bool:
 
 
 def is_claimable(head: Head, wall: float, now: float) -> bool:
-    """Say whether a worker may take it: it is due by the clock `wall`, and no lease is held at `now`."""
+    """Say whether a worker may take it: it is due at `wall`, and no lease is held at `now`."""
     return head.card.due is not NEVER and head.card.due <= wall and not is_held(head, now)
 
 
 def claimable_in(head: Head, wall: float, now: float) -> float | None:
-    """Return in how many seconds it is claimable if nobody writes to it, at least 0; None: never."""
+    """Return in how many seconds, 0 or more, it is claimable if nobody writes; None: never."""
     if head.card.due is NEVER:
         return None
     return max(0.0, head.card.due - wall, head.lease.until - now if head.lease else 0.0)

@@ -30,7 +30,10 @@ class Clock(Protocol):
         ...
 
     def boot(self) -> float:
-        """Return seconds since the machine started, sleep included; never goes back until the next start."""
+        """Return seconds since the machine started, sleep included.
+
+        Never goes back until the next start.
+        """
         ...
 
     def boot_id(self) -> str:
@@ -39,7 +42,7 @@ class Clock(Protocol):
 
 
 class Lane(NamedTuple):
-    """What a worker looks for: runs of one task in one queue, so that an unknown task blocks nobody."""
+    """What a worker looks for: runs of one task in one queue; an unknown task blocks nobody."""
 
     queue: str
     name: str
@@ -59,7 +62,7 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A journal at one instant: its head (None: it is not there), what was asked for, the store's floor."""
+    """A journal at one instant: head (None: it is not there), entries asked for, store's floor."""
 
     head: Head | None
     entries: Sequence[Entry]
@@ -68,7 +71,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The heads of the journals taken, and in how many seconds another of these lanes may be claimable.
+    """The heads of the journals taken, and in how many seconds there may be more in these lanes.
 
     `next_in` is 0 where more are claimable than were asked for, and None where nothing is known to
     come.
@@ -106,7 +109,7 @@ class Query:
 
     kind: str
     statuses: frozenset[str] = frozenset()
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
     session: str | None = None
     name: str | None = None
     source: str | None = None
@@ -134,7 +137,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """One page of a scan: perhaps fewer heads than asked for, even none; `next` is None after the last page."""
+    """One page of a scan: perhaps fewer heads than asked for, even none.
+
+    `next` is None after the last page.
+    """
 
     heads: Sequence[Head]
     next: str | None
@@ -168,7 +174,7 @@ class Store(Protocol):
     ) -> None: ...
 
     async def commit(self, *changes: Change) -> list[Head]:
-        """Write the changes, and return the heads of their journals as they are now, in the same order.
+        """Write the changes, and return the heads of their journals as they are now, in this order.
 
         When it returns, what it wrote is durable. Each change is written whole or not at all. One
         that was written before, by its id, is not written again and takes no lease: whoever claims
@@ -192,7 +198,7 @@ class Store(Protocol):
         last: int | None = None,
         types: Sequence[str] | None = None,
     ) -> Reading:
-        """Return the head of a journal and those of its entries that are asked for, at one instant, in order.
+        """Return the head of a journal and the entries asked for, in order, as of one instant.
 
         Args:
             key: the journal.
@@ -208,7 +214,7 @@ class Store(Protocol):
     async def claim(
         self, lanes: Sequence[Lane], owner: str, ttl: float, limit: int, id: str
     ) -> Claimed:
-        """Take the leases of up to `limit` journals that are due in these lanes and that nobody holds.
+        """Take the leases of up to `limit` journals that are due in these lanes and free.
 
         Larger priority first, then due, then key. Each lease has the next token of its journal and
         the id `id`, which the caller draws anew for every call: leases of a lost reply are not
@@ -248,7 +254,7 @@ class Store(Protocol):
         ...
 
     def watch(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` in the store's loop when a journal may have changed; return what ends that.
+        """Call `listener` in the store's loop when a journal may have changed; return an end to it.
 
         A hint may be lost, late, or about nothing; who needs to know for sure looks.
         """

@@ -91,7 +91,7 @@ class Flag:
 
 
 class TaskContext(Generic[In]):
-    """What a plain handler knows of its run, and may ask for: `outlast.TaskContext` without `await`."""
+    """What a plain handler knows and may ask for: `outlast.TaskContext` without `await`."""
 
     def __init__(self, calls: Calls, app: App) -> None:
         self._context: AsyncTaskContext[In] = AsyncTaskContext(calls, app)

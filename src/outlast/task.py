@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 from outlast import codec
 from outlast.engine.app import App, open_app
 from outlast.engine.attempt import Calls
-from outlast.engine.client import check_id, key_of
+from outlast.engine.client import Client, check_id, key_of
 from outlast.engine.definition import (
     MAX_RECOVERIES,
     TASKS,
@@ -78,6 +78,8 @@ class Step:
             name: of 1 to 200 characters, without `#`.
             function: its return annotation says how the result is written; without one it is plain
                 JSON.
+            *args: for the function.
+            **kwargs: for the function.
 
         Raises:
             Exception: what the function raised; on replay as its own class where that is a builtin,
@@ -203,7 +205,7 @@ class TaskContext(Generic[In]):
     async def wait(self, signal: str, type: type[T], *, timeout: timedelta | None = None) -> T: ...
 
     async def wait(self, signal: str, type: Any = Any, *, timeout: timedelta | None = None) -> Any:
-        """Return the value of the next signal of this name; signals of one name come first in, first out.
+        """Return the value of the next signal of this name; first in, first out.
 
         Raises:
             TimeoutError: none came within `timeout` of this call's first time. A signal that is
@@ -285,8 +287,8 @@ class Task(Generic[In, Out]):
         if id is None:
             if turn_of.get() is not None and inside.get() is None:
                 raise UsageError(
-                    f"{self.name!r} was started inside a handler, outside of its steps, without an id: a "
-                    "replay would start another run; give it an id, or start it in a step"
+                    f"{self.name!r} was started inside a handler, outside of its steps, without an "
+                    "id: a replay would start another run; give it an id, or start it in a step"
                 )
             id = client.around.system.draw_id()
         check_id(id)
@@ -295,15 +297,24 @@ class Task(Generic[In, Out]):
                 check_name(what, name)
         if delay is not None and delay < timedelta(0):
             raise UsageError(f"a delay is 0 or more, not {delay!r}")
-        created = self._created(client, input, id, input_id, session_id, tags, delay)
+        created = self._created(
+            client,
+            input,
+            id,
+            input_id=input_id,
+            session_id=session_id,
+            tags=tags,
+            delay=delay,
+        )
         seen = await client.start(created, id, is_delayed=bool(delay))
         return TaskRun(client, seen.head, self._definition)
 
     def _created(
         self,
-        client: Any,
+        client: Client,
         input: In,
         id: str,
+        *,
         input_id: str | None,
         session_id: str | None,
         tags: Mapping[str, str] | None,
@@ -390,11 +401,19 @@ class Task(Generic[In, Out]):
         tags: TagsOrFactory = None,
         app: App | None = None,
     ) -> Task[In, Out]:
-        """Return the task with other settings; they are stored with its runs, and hold wherever those run.
+        """Return the task with other settings; None leaves one as it is.
+
+        They are stored with the runs that it starts, and hold wherever those run.
 
         Args:
-            queue, priority, retry, title, description, source, tags: as in `@task`; None: as they
-                are. A `retry` given here has numbers only.
+            queue: which workers take its runs.
+            priority: larger ones go first.
+            retry: how often a run whose handler raises is tried; with numbers only, because it is
+                stored.
+            title: what its runs are called: a text, or a function of `(input, id)`.
+            description: more about them: a text, or a function of `(input, id)`.
+            source: where they come from: a text, or a function of `(input, id)`.
+            tags: at most 32; a mapping, or a function of `(input, id)`.
             app: where to start and find runs, when several apps are open.
 
         Raises:
@@ -475,8 +494,9 @@ def task(
             runs it a run fails.
         queue: which workers take its runs.
         priority: larger ones go first.
-        title, description, source: what its runs are called and found by: a text, or a function of
-            `(input, id)`.
+        title: what its runs are called: a text, or a function of `(input, id)`.
+        description: more about them: a text, or a function of `(input, id)`.
+        source: where they come from: a text, or a function of `(input, id)`.
         tags: at most 32; a mapping, or a function of `(input, id)`.
 
     Raises:
@@ -535,6 +555,6 @@ def _define(function: Callable[..., Any], settings: _Settings, labels: Labels) -
 def _context_class(*, is_async: bool) -> Any:
     if is_async:
         return TaskContext
-    from outlast.sync import TaskContext as SyncTaskContext  # noqa: PLC0415 - it stands on this module
+    from outlast import sync  # noqa: PLC0415 - it stands on this module
 
-    return SyncTaskContext
+    return sync.TaskContext

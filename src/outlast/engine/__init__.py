@@ -1,1 +1,1 @@
-"""What makes runs go on: apps, workers, attempts, steps, leases. Knows stores by their protocol only."""
+"""What makes runs go on: apps, workers, attempts, steps, leases. Knows stores by their protocol."""

@@ -126,13 +126,13 @@ class App:
             )
         if self._process != os.getpid():
             raise UsageError(
-                f"the app on {self.url!r} was opened in process {self._process}, and this is its fork "
-                f"{os.getpid()}; open an app of its own here"
+                f"the app on {self.url!r} was opened in process {self._process}, and this is its "
+                f"fork {os.getpid()}; open an app of its own here"
             )
         if self._loop is not _running_loop():
             raise UsageError(
-                f"the app on {self.url!r} was opened in another event loop; await it there, or open "
-                "another app in this one"
+                f"the app on {self.url!r} was opened in another event loop; await it there, or "
+                "open another app in this one"
             )
         return self._client
 

@@ -229,7 +229,7 @@ class Attempt:
             except CodecError as unwritable:
                 error = unwritable
             else:
-                return lambda run: [decisions.returned(output)]
+                return lambda _: [decisions.returned(output)]
         failure = error
 
         def failed(run: Run) -> Sequence[Decision]:
@@ -262,8 +262,8 @@ class Attempt:
             root.exception()  # it was seen: nothing to log
         if left:
             log.warning(
-                "%s: %d tasks of its handler did not end within %s s after they were cancelled; they are "
-                "abandoned, and can record nothing",
+                "%s: %d tasks of its handler did not end within %s s after they were cancelled; "
+                "they are abandoned, and can record nothing",
                 self._record.key,
                 len(left),
                 STOPS_WITHIN,

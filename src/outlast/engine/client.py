@@ -74,7 +74,7 @@ class Client:
     # Starting
 
     async def start(self, created: Created, id: str, *, is_delayed: bool) -> Seen:
-        """Make the run, or join the one that is there; take it up in the same write where there is a place.
+        """Make the run, or join the one that is there; take it up in the same write if it can be.
 
         Raises:
             TaskConflict: another task, or another input, is stored under the id.
@@ -134,8 +134,9 @@ class Client:
                     return seen
                 if said > 1:
                     raise Unavailable(
-                        f"whether {key!r} was made is not known: the store did not answer at first, and "
-                        "nothing is there now; start it again unless somebody deletes runs"
+                        f"whether {key!r} was made is not known: the store did not answer at "
+                        "first, and nothing is there now; start it again unless somebody deletes "
+                        "runs"
                     ) from None
                 continue  # a journal was deleted meanwhile, and numbers go on from there
             claim = change.claim
@@ -200,7 +201,8 @@ class Client:
         except Conflict as refused:
             head = await self.head(key, first)
             raise TaskConflict(
-                f"run {id_of(key)!r} has ended ({head.card.status}): it takes the signal {name!r} no more"
+                f"run {id_of(key)!r} has ended ({head.card.status}): it takes the signal {name!r} "
+                "no more"
             ) from refused
 
     async def cancel(self, key: str, first: int, reason: str | None) -> None:
@@ -288,7 +290,7 @@ class Client:
                 await system.wait(ended, LOOKS_AGAIN)
 
     async def stream(self, key: str, first: int, after: int) -> AsyncIterator[StreamEvent]:
-        """Give the stream's items after the offset `after`, as they come, until the run has ended."""
+        """Give the stream's items after the offset `after`, as they come, until the run ends."""
         store, system = self.around.store, self.around.system
         revision, last = await self._find_offset(key, first, after)
         with self.around.hints.changes(key) as changed:
@@ -315,7 +317,7 @@ class Client:
                 await system.wait(changed, LOOKS_AGAIN)
 
     async def _find_offset(self, key: str, first: int, after: int) -> tuple[int, int | None]:
-        """Return from which revision on to read for the items after this offset, and how many of the newest.
+        """Return after which revision to read for the items after this offset, or how many newest.
 
         Offsets are consecutive, so their number tells where they begin: nothing before is read.
         """
@@ -354,8 +356,8 @@ class Client:
         size = len(to_text(data).encode())
         if size > self.max_payload:
             raise InputTooLarge(
-                f"{what} has {size} bytes, and max_payload is {self.max_payload}; keep it elsewhere and "
-                "pass where it is"
+                f"{what} has {size} bytes, and max_payload is {self.max_payload}; keep it "
+                "elsewhere and pass where it is"
             )
 
 

@@ -64,7 +64,7 @@ class Registry:
         self._definitions: WeakSet[Definition] = WeakSet()
 
     def add(self, definition: Definition) -> None:
-        """Know the task from now on; one declared later under its name, in its module, replaces it."""
+        """Know the task from now on, in place of an earlier one of its name and module."""
         for other in list(self._definitions):
             if (other.name, other.module) == (definition.name, definition.module):
                 self._definitions.discard(other)

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from outlast.engine.definition import Definition
     from outlast.journal import Head
 
-Out = TypeVar("Out", covariant=True)
+Out_co = TypeVar("Out_co", covariant=True)
 
 _PLAIN = codec_for(Any, where="a value without an annotation")
 
 
 @dataclass(frozen=True, slots=True)
-class TaskResult(Generic[Out]):
+class TaskResult(Generic[Out_co]):
     """What a run has given."""
 
-    output: Out
+    output: Out_co
     status: Status
 
     @property
@@ -63,7 +63,14 @@ class StreamItem:
 
 @dataclass(frozen=True, slots=True)
 class Retracted:
-    """What `step` (None: the turn) emitted after the offset `after` does not count: it is run again."""
+    """What `step` (None: the turn) emitted after `after` does not count: it is run again.
+
+    Attributes:
+        offset: of this message, among the offsets of the items.
+        after: the last offset that still counts.
+        turn: the turn that emitted it, from 1.
+        step: the name of the step; None: all of the turn.
+    """
 
     offset: int
     after: int
@@ -81,7 +88,7 @@ class HistoryEntry:
     data: Any
 
 
-class TaskRun(Generic[Out]):
+class TaskRun(Generic[Out_co]):
     """A run, from any process.
 
     Attributes:
@@ -109,7 +116,7 @@ class TaskRun(Generic[Out]):
     def __repr__(self) -> str:
         return f"<TaskRun {self.id!r} of {self.task!r}: {self.status}>"
 
-    async def refresh(self) -> TaskRun[Out]:
+    async def refresh(self) -> TaskRun[Out_co]:
         """Read the status anew, and return the handle itself.
 
         Raises:
@@ -118,7 +125,7 @@ class TaskRun(Generic[Out]):
         self._take(await self._client.head(self._key, self._first))
         return self
 
-    async def result(self, timeout: timedelta | None = None) -> TaskResult[Out]:
+    async def result(self, timeout: timedelta | None = None) -> TaskResult[Out_co]:
         """Wait until the run has ended, and return what it gave; as often as you like, long after.
 
         Raises:
@@ -161,8 +168,11 @@ class TaskRun(Generic[Out]):
                 raise TaskTimedOut(f"run {self.id!r} did not end in time{reason}")
         record = ErrorRecord.load(event.error)
         error = RunError(record.type, record.message, record.traceback, event.attempts)
-        message = f"run {self.id!r} failed after {event.attempts} attempts: {record.type}: {record.message}"
-        raise TaskFailed(message, error)
+        raise TaskFailed(
+            f"run {self.id!r} failed after {event.attempts} attempts: {record.type}: "
+            f"{record.message}",
+            error,
+        )
 
     async def signal(self, name: str, value: Any = None, *, id: str | None = None) -> None:
         """Send a signal, which the next `ctx.wait(name)` takes; when this returns, it is durable.
@@ -186,7 +196,7 @@ class TaskRun(Generic[Out]):
         await self._client.signal(self._key, self._first, name, data, id)
 
     async def cancel(self, reason: str | None = None) -> None:
-        """Ask the run to stop: its handler sees `ctx.cancel`; one that has not begun does not begin.
+        """Ask the run to stop: its handler sees `ctx.cancel`; one that rests is not entered again.
 
         Does nothing when the run has ended, or was asked before.
 
@@ -207,10 +217,10 @@ class TaskRun(Generic[Out]):
         await self._client.abort(self._key, self._first, reason)
 
     async def stream(self, after: int = 0) -> AsyncIterator[StreamItem | Retracted]:
-        """Give what the run emitted after the offset `after`, and what it emits, until it has ended.
+        """Give what the run emitted after the offset `after`, and what it emits, until it ends.
 
         Any number of readers, in any process, at any time: each gets every item once, without a
-            gap.
+        gap.
 
         Raises:
             TaskNotFound: the run was deleted.

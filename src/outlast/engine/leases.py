@@ -1,4 +1,4 @@
-"""Keeps the leases of a worker, from a thread of its own, so that a blocked event loop does not lose them.
+"""Keeps the leases of a worker, from a thread of its own: a blocked event loop does not lose them.
 
 The one rule that must not be broken: a run whose lease could not be kept is stopped before the
 lease ends.
@@ -104,8 +104,8 @@ class Leases:
         elif not self._is_given_up:
             self._is_given_up = True
             log.error(
-                "the event loop has not answered for %.0f s: something in a handler blocks it; the leases "
-                "of its runs are left to their end, and other workers take over",
+                "the event loop has not answered for %.0f s: something in a handler blocks it; the "
+                "leases of its runs are left to their end, and other workers take over",
                 silent,
             )
         self._tell(self._answer)

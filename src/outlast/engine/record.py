@@ -144,7 +144,7 @@ class Record:
             await self._take_in(await self._say(change), written)
 
     async def decide(self, decide: Decide) -> Sequence[Decision]:
-        """Write what `decide` says of the run as it is, at an edge; ask again whenever a fact came first.
+        """Write what `decide` says of the run as it is, at an edge; ask again if a fact came first.
 
         What rests afterwards gives the lease back, and what has ended is closed.
 
@@ -187,7 +187,7 @@ class Record:
         self.run.revision, self.facts = head.revision, head.facts
 
     async def _say(self, change: Change) -> Head:
-        """Commit the change; say it again, with the same id, for as long as the store does not answer."""
+        """Commit the change; say it again, with the same id, while the store does not answer."""
         [head] = await self._ask(lambda: self._store.commit(change))
         return head
 

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_LISTED: Final = 1_000
-
-
 """Runs of one page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some of what was asked for; `next` goes on after it (`after=page.next`), and is None at the end."""
+    """Some of what was asked for.
+
+    Attributes:
+        items: of this page.
+        next: goes on after it (`after=page.next`); None at the end.
+    """
 
     items: Sequence[T]
     next: str | None

@@ -58,7 +58,7 @@ class StepOptions:
 
 @dataclass(slots=True)
 class _Cluster:
-    """Calls of one name that overlap in time: from the first to the last number, so many under way."""
+    """Calls of one name that overlap in time: from the number `low` to `high`."""
 
     low: int
     high: int
@@ -151,8 +151,9 @@ class Steps:
         if not await self._turn.order.stray(lambda: not untaken()):
             left = ", ".join(repr(str(slot)) for slot in untaken())
             raise StepMismatch(
-                f"the step {name!r} overlapped with others of its name before, and none of those recorded "
-                f"({left}) has these arguments; pass the same arguments again, or tell them apart by `key`"
+                f"the step {name!r} overlapped with others of its name before, and none of those "
+                f"recorded ({left}) has these arguments; pass the same arguments again, or tell "
+                "them apart by `key`"
             )
         self._turn.raise_thrown()
         free = min(low for low, _ in spans)
@@ -172,8 +173,8 @@ class Steps:
         turn, slot = self._turn, call.slot
         if slot in turn.run.unknown:
             unknown = StepUnknown(
-                f"the step {str(slot)!r} may run at most once and was interrupted: whether it took effect "
-                "is not known"
+                f"the step {str(slot)!r} may run at most once and was interrupted: whether it took "
+                "effect is not known"
             )
             await self._record(call, error=unknown, always=True)
             raise unknown
@@ -315,6 +316,5 @@ def is_async(function: Callable[..., Any]) -> bool:
     """Say whether calling the function gives a coroutine at once, without doing its work."""
     while isinstance(function, partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - of an object that is called like a function
-    )
+    call = getattr(function, "__call__", None)  # noqa: B004 - of an object that is called
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

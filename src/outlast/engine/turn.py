@@ -73,23 +73,24 @@ class Turn:
         await self.check(kind)
         if not isinstance(name, str) or not name or len(name) > MAX_NAME or "#" in name:
             raise UsageError(
-                f"the name of a {kind} is a str of 1 to {MAX_NAME} characters without '#', not {name!r}"
+                f"the name of a {kind} is a str of 1 to {MAX_NAME} characters without '#', not "
+                f"{name!r}"
             )
         self._names[kind, name] += 1
         return self._names[kind, name]
 
     async def check(self, call: str) -> None:
-        """Raise what was thrown into the turn, if anything was; refuse a call from inside a step."""
+        """Raise what was thrown into the turn, if anything; refuse a call from inside a step."""
         if self.thrown is not None:
             await self._stop_calling()
         if (slot := inside.get()) is not None:
             raise UsageError(
-                f"ctx.{call} was called inside the step {str(slot)!r}, which is recorded as a whole; "
-                "call it from the handler itself"
+                f"ctx.{call} was called inside the step {str(slot)!r}, which is recorded as a "
+                "whole; call it from the handler itself"
             )
 
     async def _stop_calling(self) -> None:
-        """Raise again what was thrown; a handler that swallows it over and over is held for good."""
+        """Raise again what was thrown; a handler that swallows it again and again never returns."""
         self._calls_since += 1
         if self._calls_since > _PATIENCE:
             await self.loop.create_future()
@@ -102,7 +103,7 @@ class Turn:
             raise self.thrown.with_traceback(None)
 
     def throw(self, error: BaseException) -> None:
-        """From now on every call of the turn's `ctx` raises `error`; what was thrown first counts."""
+        """Make every call of the turn's `ctx` raise `error` from now on; the first one counts."""
         self.thrown = self.thrown or error
         self.order.close()
 
@@ -112,7 +113,7 @@ class Turn:
         (self.shutdown if reason == "shutdown" else self.cancel).set()
 
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call the function in a thread; who waits for it may be cancelled, and the thread goes on."""
+        """Call the function in a thread, which goes on when who waits for it is cancelled."""
         mark = object()
 
         def call() -> Any:
@@ -154,8 +155,8 @@ class Turn:
         """Refuse one checkpoint too many."""
         if len(self.run.checkpoints) >= MAX_CHECKPOINTS:
             raise UsageError(
-                f"{self.record.key!r} has {MAX_CHECKPOINTS} checkpoints in one turn, as many as it may; "
-                "divide the work over several runs"
+                f"{self.record.key!r} has {MAX_CHECKPOINTS} checkpoints in one turn, as many as it "
+                "may; divide the work over several runs"
             )
 
     def given(self, slot: Slot) -> None:

@@ -106,10 +106,10 @@ class Waits:
         self.settle()
 
     def settle(self) -> None:
-        """Give signals to those who wait for them, where there are any; else end what took too long."""
-        if self._turn.thrown is None and (self._settling is None or self._settling.done()):
-            if self._settle_now(self._turn.run):
-                self._settling = self._turn.system.spawn(self._settle(), "settle")
+        """Give signals to those who wait for them; end the waits whose time is over."""
+        is_idle = self._settling is None or self._settling.done()
+        if self._turn.thrown is None and is_idle and self._settle_now(self._turn.run):
+            self._settling = self._turn.system.spawn(self._settle(), "settle")
 
     async def _settle(self) -> None:
         try:

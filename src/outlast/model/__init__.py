@@ -1,1 +1,1 @@
-"""What a run is: its events, what they amount to, and what follows. Pure: no I/O, no clock, no chance."""
+"""What a run is: its events, what they amount to, what follows. Pure: no I/O, clock, or chance."""

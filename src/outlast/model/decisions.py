@@ -1,4 +1,4 @@
-"""What follows: given a run as it is, what may be written next. Asked anew after every `Conflict`."""
+"""What follows: given a run as it is, what may be written next. Asked anew after a `Conflict`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Entering:
     events: tuple[Decision, ...] = ()
 
 
-def enter(run: Run, now: float, max_recoveries: int) -> Entering:
+def enter(  # noqa: PLR0911 - each case is one rule
+    run: Run, now: float, max_recoveries: int
+) -> Entering:
     """Decide what to do with a run that was claimed at the time `now`.
 
     A run that was claimed too early, because of a fact that nobody waits for, is put back with its
@@ -70,7 +72,7 @@ def returned(output: Json) -> Ended:
 
 
 def raised(run: Run, error: Json, retry_at: float | None) -> Decision:
-    """Decide what a handler that raised amounts to; `retry_at` is when its policy would try again."""
+    """Decide what a handler that raised amounts to; its policy would try again at `retry_at`."""
     if retry_at is None or run.cancel is not None:
         return Ended(Status.FAILED, error=error, attempts=run.attempt + 1)
     return AttemptFailed(error, retry_at)

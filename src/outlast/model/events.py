@@ -54,7 +54,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A run was accepted, with its first input. `due` is when it may begin, in seconds since 1970."""
+    """A run was accepted, with its first input; it may begin at `due`, in seconds since 1970."""
 
     TYPE: ClassVar = "created"
     name: str
@@ -66,9 +66,9 @@ class Created:
     session: str = ""
     title: str = ""
     description: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
     source: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     format: int = FORMAT
 
 
@@ -82,7 +82,7 @@ class TurnBegan:
 
 @dataclass(frozen=True, slots=True)
 class AttemptBegan:
-    """A worker enters the handler again. `died`: the process that ran it before did not give it back."""
+    """A worker enters the handler again. `died`: the process before did not give it back."""
 
     TYPE: ClassVar = "attempt_began"
     died: bool
@@ -320,6 +320,9 @@ def decode(entry: Entry) -> Event | StreamEvent:
     if kind is None or not isinstance(data, dict):
         raise Corrupt(f"entry {entry.revision} of type {entry.type!r} is not of a run")
     try:
-        return kind(**{name: data[name] for name in _FIELDS[kind] if name in data})
+        event: Event | StreamEvent = kind(
+            **{name: data[name] for name in _FIELDS[kind] if name in data}
+        )
     except TypeError as error:
         raise Corrupt(f"entry {entry.revision} of type {entry.type!r}: {error}") from error
+    return event

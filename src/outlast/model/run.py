@@ -88,12 +88,12 @@ class Run:
     attempt: int = 0
     recoveries: int = 0
     deaths: int = 0
-    checkpoints: dict[Slot, Checkpoint] = field(default_factory=dict)
-    tries: dict[Slot, StepTried] = field(default_factory=dict)
-    timers: dict[Slot, float] = field(default_factory=dict)
-    streamed: dict[Slot, int] = field(default_factory=dict)
-    unknown: set[Slot] = field(default_factory=set)
-    signals: dict[str, deque[Json]] = field(default_factory=dict)
+    checkpoints: dict[Slot, Checkpoint] = field(default_factory=dict[Slot, Checkpoint])
+    tries: dict[Slot, StepTried] = field(default_factory=dict[Slot, StepTried])
+    timers: dict[Slot, float] = field(default_factory=dict[Slot, float])
+    streamed: dict[Slot, int] = field(default_factory=dict[Slot, int])
+    unknown: set[Slot] = field(default_factory=set[Slot])
+    signals: dict[str, deque[Json]] = field(default_factory=dict[str, deque[Json]])
     cancel: CancelRequested | None = None
     retry_error: Json = None
     outcome: Ended | Aborted | None = None
@@ -111,7 +111,7 @@ class Run:
         return not self.is_entered
 
     def evolve(self, event: Event, at: float) -> None:
-        """Take the event, written at `at`, into account; in place, at a cost that history does not raise.
+        """Take the event, written at `at`, into account, in place; history does not raise the cost.
 
         Raises:
             NotAllowed: it does not fit the run as it is; nothing has changed.

@@ -212,8 +212,13 @@ class MemoryStore:
             listener(hint)
 
 
-def open_url(
-    url: str, host: str, path: str, settings: Mapping[str, str], clock: Clock, namespace: str
+def open_url(  # noqa: PLR0917 - every store's module has this function
+    url: str,
+    host: str,
+    path: str,
+    settings: Mapping[str, str],
+    clock: Clock,
+    namespace: str,  # noqa: ARG001 - it shares its journals with nobody
 ) -> MemoryStore:
     """Return a store of its own, whatever the namespace."""
     if host or path or settings:

@@ -1,0 +1,84 @@
+"""The figures as two aligned tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+from typing import Any, Final
+
+from bench.figures import MAX_IMPORT_RATIO, MAX_P99_MS, MIN_STEPS_RATIO, Figures
+from bench.processes import Latencies, Load
+from bench.rounds import Comparison
+
+_LABEL: Final = 30
+_COLUMN: Final = 16
+
+
+def lines(figures: Figures) -> Iterator[str]:
+    """Yield the report."""
+    yield _machine(figures.machine)
+    yield f"medians of {figures.sizes.rounds} rounds; ratios are medians of each round's own"
+    yield ""
+    yield _row("", "outlast", "raw", "ratio", "target")
+    yield _compared("sequential steps/s", figures.steps, least=MIN_STEPS_RATIO)
+    yield _compared("one-step tasks/s, 1 at a time", figures.task)
+    yield _compared("one-step tasks/s, 32 at a time", figures.tasks)
+    yield _compared("import, ms", figures.imports, most=MAX_IMPORT_RATIO)
+    yield ""
+    yield _row("processes on one file", "commits/s", "p50 ms", "p99 ms", "max ms")
+    for load in figures.loads:
+        yield from _load(load)
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    return (
+        f"{machine['date']}, outlast {machine['outlast']}, Python {machine['python']}, SQLite "
+        f"{machine['sqlite']}, {machine['cores']} cores (load {machine['load'][0]}), "
+        f"{machine['file_system']} with {machine['fsync_ms']['overwritten']} ms an fsync"
+    )
+
+
+def _compared(
+    label: str, comparison: Comparison, *, least: float | None = None, most: float | None = None
+) -> str:
+    ours, raw, ratio = median(comparison.ours), median(comparison.raw), comparison.ratio
+    target = ""
+    if least is not None:
+        target = f">= {least} {_verdict(is_met=ratio >= least)}"
+    if most is not None:
+        target = f"<= {most} {_verdict(is_met=ratio <= most)}"
+    return _row(label, f"{ours:,.0f}", f"{raw:,.0f}", f"{ratio:.2f}", target)
+
+
+def _load(load: Load) -> Iterator[str]:
+    callers = "1 caller" if load.callers == 1 else f"{load.callers} callers"
+    first, second = zip(*load.two, strict=True)
+    yield _latencies(f"{callers}, alone", load.alone)
+    yield _latencies(f"{callers}, one of two", first)
+    yield _latencies(f"{callers}, the other", second)
+    verdict = _verdict(is_met=load.p99_ms <= MAX_P99_MS)
+    yield (
+        f"{'':{_LABEL}}two commit {load.throughput:.2f} times as much as one; "
+        f"p99 of the worse {load.p99_ms:.1f} ms <= {MAX_P99_MS:.0f} {verdict}"
+    )
+
+
+def _latencies(label: str, rounds: Sequence[Latencies]) -> str:
+    def column(pick: Callable[[Latencies], float]) -> float:
+        return median(pick(one) for one in rounds)
+
+    return _row(
+        label,
+        f"{column(lambda one: one.rate):,.0f}",
+        f"{column(lambda one: one.p50_ms):.1f}",
+        f"{column(lambda one: one.p99_ms):.1f}",
+        f"{max(one.max_ms for one in rounds):.1f}",
+    )
+
+
+def _verdict(*, is_met: bool) -> str:
+    return "met" if is_met else "MISSED"
+
+
+def _row(label: str, *cells: str) -> str:
+    return f"{label:{_LABEL}}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)

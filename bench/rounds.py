@@ -1,0 +1,46 @@
+"""Ours and the limit in turn, because a machine that others use is never twice the same."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+Measure = Callable[[Path], Coroutine[Any, Any, float]]
+"""Works on a file that is not there yet, and returns what it measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was measured of outlast and of the limit: the n-th of both in the n-th round."""
+
+    unit: str
+    ours: list[float]
+    raw: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Ours by the limit's: the median of what the rounds say, each by itself."""
+        return median(ours / raw for ours, raw in zip(self.ours, self.raw, strict=True))
+
+
+def compare(unit: str, ours: Measure, raw: Measure, *, rounds: int, within: Path) -> Comparison:
+    """Measure both in each round, each on a new file; who begins alternates."""
+    comparison = Comparison(unit, [], [])
+    for number in range(rounds):
+        sides = [(ours, comparison.ours), (raw, comparison.raw)]
+        for measure, figures in sides if number % 2 else reversed(sides):
+            with tempfile.TemporaryDirectory(dir=within) as directory:
+                figures.append(measured(measure, Path(directory) / "bench.db"))
+    return comparison
+
+
+def measured(measure: Measure, file: Path) -> float:
+    """Measure once, in a new event loop, and with what was measured before out of the way."""
+    gc.collect()
+    return asyncio.run(measure(file))

@@ -18,16 +18,17 @@ from outlast.testing.differential import OUTCOMES, play
 
 SOAK = 10 if os.environ.get("OUTLAST_SOAK") else 1
 
-SEEDS = 40 * SOAK
+SEEDS = 30 * SOAK
 """At least so many are played."""
 
-ENOUGH = 3 * SOAK
+ENOUGH = 2 * SOAK
 """So often each outcome must have been seen."""
 
 MOST_SEEDS = 400 * SOAK
 """What was not seen by then is not drawn any more."""
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 async def test_every_store_answers_as_the_reference_does(
     new_store: Callable[[FakeClock], Store],

@@ -269,12 +269,12 @@ class ClaimContract:
         before = await journals(store, "k0")
 
         taken: list[str] = []
-        while len(taken) < 6:
+        for _ in range(20):
             found, next_in = await claim(store, limit=1, ttl=10_000.0)
+            taken += found
             assert next_in is not None
             assert found or next_in > 0
-            taken += found
-            clock.advance(next_in)
+            clock.advance(next_in if len(taken) < 6 else 0)
 
         assert taken == [f"k{number}" for number in range(6)]
         assert before != await journals(store, "k0")

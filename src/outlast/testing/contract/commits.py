@@ -381,7 +381,7 @@ class CommitContract:
         [head] = await store.commit(change)
 
         assert await store.commit(Change(key="k", id=change.id, revision=77)) == [head]
-        assert await store.commit(abort_as(change.id)) == [head]
+        assert await store.commit(replace(abort(), id=change.id)) == [head]
 
     async def test_a_change_said_again_takes_no_lease(self, store: Store, clock: FakeClock) -> None:
         """Whoever claims compares the fence: this one is another's, or over."""
@@ -400,11 +400,11 @@ class CommitContract:
 
     async def test_an_id_is_unique_in_its_journal_only(self, store: Store) -> None:
         change = create("a")
-        await store.commit(change)
+        await store.commit(change, create("c"))
 
-        [head] = await store.commit(replace(change, key="b"))
+        heads = await store.commit(replace(change, key="b"), replace(append("c"), id=change.id))
 
-        assert (head.key, head.revision) == ("b", 1)
+        assert [(head.key, head.revision) for head in heads] == [("b", 1), ("c", 2)]
 
     async def test_a_change_that_was_refused_may_be_said_again(self, store: Store) -> None:
         await store.commit(create())
@@ -581,11 +581,6 @@ class CommitContract:
         assert (refused.value.what, refused.value.expected) == ("lease", None)
         assert refused.value.actual == str(lease.fence)
         assert (held(head).owner, held(head).fence.token) == ("another", 2)
-
-
-def abort_as(id: str) -> Change:
-    """Return an abort that bears the id of another change."""
-    return replace(abort(), id=id)
 
 
 async def revisions(store: Store, *keys: str) -> list[int | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from outlast.errors import Conflict, Fenced, OutlastError, StoreError
 from outlast.journal import Change, Head, Lease, is_held
-from outlast.store import Claimed, Reading, Store
+from outlast.store import Claimed, Query, Reading, Store
 from outlast.testing.clock import FakeClock
 
 
@@ -25,12 +26,13 @@ class Pair:
 
         An error is an answer, too.
         """
-        self.calls.append(text)
+        self.calls.append(abridged(text))
         wanted = await answer_of(call, self.reference)
         found = await answer_of(call, self.store)
         left, right = self._shown(wanted), self._shown(found)
         if left != right:
-            raise AssertionError(f"{text}\n  the reference says {left}\n  the store says {right}")
+            said = f"{text}\n  the reference says {left}\n  the store says {right}"
+            raise AssertionError(abridged(said))
         self._compare_counts(wanted, found)
         return wanted
 
@@ -99,6 +101,21 @@ async def answer_of(call: Callable[[Store], Awaitable[Any]], store: Store) -> An
         return await call(store)
     except OutlastError as error:
         return error
+
+
+def abridged(text: str) -> str:
+    """Return the text without long repetitions of a letter."""
+    return re.sub(r"(.)\1{20,}", r"\1...\1", text)
+
+
+def brief(said: Change | Query) -> str:
+    """Return what a change or a query says, without what it leaves open."""
+    told = [
+        f"{field.name}={value!r}"
+        for field in fields(said)
+        if (value := getattr(said, field.name)) != field.default
+    ]
+    return f"{type(said).__name__}({', '.join(told)})"
 
 
 def heads_in(answer: Any) -> list[Head]:

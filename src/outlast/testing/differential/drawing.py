@@ -57,7 +57,7 @@ class Chance:
 
     def change(self, key: str, head: Head | None, leases: Sequence[Lease], wall: float) -> Change:
         """Return a change to the journal of this head, or one that makes it."""
-        drafts = [self._draft() for _ in range(self.one_of(0, 1, 1, 1, 1, 2, 5))]
+        drafts = [self._draft() for _ in range(self.one_of(0, 1, 1, 1, 2, 5, 9))]
         said: dict[str, Any] = {"key": key, "id": self.name()}
         if any(draft.blobs for draft in drafts):
             said["touched"] = wall - self.one_of(0, 0, BLOB_GRACE)
@@ -65,9 +65,9 @@ class Chance:
             said["facts"] = self.near(head.facts if head else 0)
         if self.happens(0.2):
             said["first"] = self.near(head.first if head else 1)
-        if head is None or self.happens(0.02):
+        if self.happens(0.02 if head else 0.9):
             said |= self._create(wall)
-        elif self.happens(0.25):
+        elif head is None or self.happens(0.25):
             said["fact"] = True
         else:
             said |= self._decision(head, leases, wall)
@@ -94,8 +94,10 @@ class Chance:
     def _writer(self, head: Head, leases: Sequence[Lease]) -> dict[str, Any]:
         """Return who writes a decision: the holder, a former one, an aborter, or anyone."""
         if self.happens(0.2):
-            old = [lease.fence for lease in leases if lease.key == head.key]
-            return {"fence": self.one_of(*old[-4:], Fence(head.token, "made up"))}
+            fences = [lease.fence for lease in leases if lease.key == head.key][-4:]
+            if head.fence:
+                fences.append(Fence(head.token + 1, head.fence.id))
+            return {"fence": self.one_of(*fences, Fence(head.token, "made up"))}
         if head.fence and self.happens(0.6):
             return {"fence": head.fence, "release": self.happens(0.25)}
         if self.happens(0.2):
@@ -150,7 +152,7 @@ class Chance:
             "after": self.one_of(None, 0, inside, inside, self.random.randrange(60)),
             "limit": self.one_of(None, None, 0, 1, 2, 5, 50),
             "last": self.one_of(None, None, 0, 1, 2, 5, 50),
-            "types": self.one_of(None, None, [], ["said"], [SNAPSHOT, "done"], ["gone"]),
+            "types": self.one_of(None, [], ["said"], ["said"], [SNAPSHOT, "done"], ["gone"]),
         }
 
     def query(self, wall: float) -> Query:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Final
 
@@ -12,7 +13,7 @@ from outlast.journal import Change, Head, Lease, allow, is_held
 from outlast.store import Claimed, Reading, Store
 from outlast.testing.clock import FakeClock
 from outlast.testing.differential import outcomes
-from outlast.testing.differential.comparing import Pair, heads_in
+from outlast.testing.differential.comparing import Pair, brief, heads_in
 from outlast.testing.differential.drawing import KEYS, Chance
 
 CALLS: Final = 80
@@ -84,9 +85,11 @@ class Player:
         await self._commit(self._draw_change())
 
     async def commit_several(self) -> None:
-        """Write changes to several journals, or several to one."""
-        number = self.chance.one_of(2, 2, 3)
-        await self._commit(*(self._draw_change() for _ in range(number)))
+        """Write changes to several journals, or several to one; sometimes all under one id."""
+        changes = [self._draw_change() for _ in range(self.chance.one_of(2, 2, 3))]
+        if self.chance.happens(0.3):
+            changes = [replace(change, id=changes[0].id) for change in changes]
+        await self._commit(*changes)
 
     async def commit_again(self) -> None:
         """Say again what was said before, mostly not long ago."""
@@ -100,14 +103,14 @@ class Player:
 
     async def _commit(self, *changes: Change) -> None:
         first, head = changes[0], self.heads.get(changes[0].key)
-        reading = await self._read(first.key)
+        reading = await self.pair.reference.read(first.key)
         done = any(entry.change == first.id for entry in reading.entries)
         self._said.append(changes)
 
         async def say(store: Store) -> list[Head]:
             return await self.pair.commit(store, changes)
 
-        answer = await self.pair.ask(f"commit{changes}", say)
+        answer = await self.pair.ask(f"commit({', '.join(map(brief, changes))})", say)
         boot = self.clock.boot()
         heads = heads_in(answer)
         self._leases += [head.lease for head in heads if head.lease]
@@ -215,7 +218,7 @@ class Player:
                 after = page.next
             return heads
 
-        heads = await self.pair.ask(f"scan({query}), {limit} a page", say)
+        heads = await self.pair.ask(f"scan({brief(query)}), {limit} a page", say)
         self._see("scan", "several pages" if pages > 1 else "one page" if heads else "of nothing")
 
     async def let_time_pass(self) -> None:

@@ -40,6 +40,7 @@ class System:
     def __init__(self) -> None:
         self.threads = Threads()
         self._random = random.Random()
+        self._boot_id: str | None = None
 
     # Time
 
@@ -59,6 +60,11 @@ class System:
 
     def boot_id(self) -> str:
         """Return what tells this start of the machine from every other."""
+        if self._boot_id is None:  # a store asks at every write, and no process outlives its answer
+            self._boot_id = self._read_boot_id()
+        return self._boot_id
+
+    def _read_boot_id(self) -> str:
         if sys.platform == "darwin":  # started when: the kernel's own figure, to the second
             return str(int(time.time() - self.boot()) // 60)
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

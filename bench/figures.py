@@ -66,7 +66,7 @@ def measure(sizes: Sizes, within: Path, tell: Callable[[str], None]) -> Figures:
     tell("one-step tasks, 32 at a time")
     tasks = compare_tasks(sizes.tasks_together, 32, rounds=sizes.rounds, within=within)
     tell("imports")
-    imports = compare_imports(rounds=sizes.import_rounds)
+    imports = compare_imports(rounds=sizes.import_rounds, within=within)
     loads: list[Load] = []
     for callers in sizes.callers:
         tell(f"two processes, {callers} callers each")

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from outlast.store import Store
 from outlast.stores.memory import MemoryStore
+from outlast.stores.sqlite import SQLiteStore
 from outlast.testing import FakeClock
 
 # Cores are shared: a slow example is no failure, the suite's own timeout is.
@@ -19,6 +20,7 @@ settings.load_profile("soak" if os.environ.get("OUTLAST_SOAK") else "brief")
 
 STORES: dict[str, Callable[[Path, FakeClock], Store]] = {
     "memory": lambda path, clock: MemoryStore(clock),
+    "sqlite": lambda path, clock: SQLiteStore(path / "test.db", clock=clock),
 }
 
 SHARED = [name for name in STORES if name != "memory"]

@@ -1,0 +1,169 @@
+"""Calls from event loops to threads, and the answers back.
+
+The one rule that must not be broken: a call that its caller gave up before it began is never begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from outlast.errors import OutlastError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Desk = TypeVar("Desk")
+Answer = TypeVar("Answer")
+
+MAX_WAITING: Final = 10_000
+"""Calls of one store that may wait for a thread; further ones wait for a place."""
+
+PATIENCE: Final = 10.0
+"""Seconds that a caller waits for an answer, before it is told that the store is unavailable."""
+
+
+class Call(Generic[Desk, Answer]):
+    """What a thread is asked to do at its desk, by somebody who does not wait."""
+
+    __slots__ = ("_begun", "_then", "_work", "answer", "error")
+
+    def __init__(
+        self,
+        work: Callable[[Desk], Answer],
+        then: Callable[[Call[Desk, Answer]], None] | None = None,
+    ) -> None:
+        """Ask for `work`, and for `then` in the thread, once it is done or has failed."""
+        self._work, self._then = work, then
+        self._begun = threading.Lock()
+        self.answer: Answer | None = None
+        self.error: Exception | None = None
+
+    def begin(self) -> bool:
+        """Take the call from those that wait; return False if it was given up."""
+        return self._begun.acquire(blocking=False)
+
+    def run(self, desk: Desk) -> None:
+        """Do the work; a refusal is its answer, and whatever else is raised is not."""
+        self.error = None
+        try:
+            self.answer = self._work(desk)
+        except OutlastError as error:
+            self.error = error
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error instead."""
+        self.error = error
+
+    def deliver(self, mail: Mail) -> None:  # noqa: ARG002 - nobody waits for a letter
+        """Let it be known that it is done: what it wrote is durable."""
+        if self._then:
+            self._then(self)
+
+
+class Question(Call[Desk, Answer]):
+    """A call from an event loop, where somebody waits for the answer."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, work: Callable[[Desk], Answer]) -> None:
+        super().__init__(work)
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Answer] = self._loop.create_future()
+
+    async def answered(self, patience: float, complaint: Callable[[], str]) -> Answer:
+        """Wait for the answer; a call whose caller is cancelled or gives up is withdrawn.
+
+        Raises:
+            Unavailable: there was none within `patience` seconds; it says what the complaint says.
+        """
+
+        def give_up() -> None:
+            if not self._future.done():
+                self._future.set_exception(Unavailable(complaint()))
+
+        timer = self._loop.call_later(patience, give_up)
+        try:
+            return await self._future
+        finally:
+            timer.cancel()
+            self._begun.acquire(blocking=False)
+
+    def deliver(self, mail: Mail) -> None:
+        """Send the answer to the caller's loop."""
+        mail.add(self._loop, self._settle)
+
+    def _settle(self) -> None:
+        if self._future.done():
+            return
+        if self.error is not None:
+            self._future.set_exception(self.error)
+        else:
+            self._future.set_result(cast("Answer", self.answer))
+
+
+class Counter(Generic[Desk]):
+    """Where calls wait for a thread, first come, first served."""
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[Call[Desk, Any] | None] = SimpleQueue()
+
+    def add(self, call: Call[Desk, Any]) -> None:
+        """Have the call wait for a thread."""
+        self._waiting.put(call)
+
+    def close(self, threads: int = 1) -> None:
+        """Tell so many threads to end, after the calls that wait now."""
+        for _ in range(threads):
+            self._waiting.put(None)
+
+    def next(self) -> Call[Desk, Any] | None:
+        """Wait for a call, and begin it; None tells the thread to end."""
+        while (call := self._waiting.get()) is not None and not call.begin():
+            pass
+        return call
+
+    def more(self) -> Call[Desk, Any] | None:
+        """Begin another call that waits already; None: there is none."""
+        while True:
+            try:
+                call = self._waiting.get_nowait()
+            except Empty:
+                return None
+            if call is None:
+                self._waiting.put(None)  # `next` is to find it
+                return None
+            if call.begin():
+                return call
+
+
+class Mail:
+    """What is to be called in event loops, handed over to each of them at once."""
+
+    def __init__(self) -> None:
+        self._letters: defaultdict[asyncio.AbstractEventLoop, list[Callable[[], None]]]
+        self._letters = defaultdict(list)
+
+    def add(self, loop: asyncio.AbstractEventLoop, letter: Callable[[], None]) -> None:
+        """Have it called in that loop, after those added before."""
+        self._letters[loop].append(letter)
+
+    def send(self) -> None:
+        """Wake each loop, once."""
+        for loop, letters in self._letters.items():
+            try:
+                loop.call_soon_threadsafe(_read, loop, letters)
+            except RuntimeError:  # the loop is closed: nobody waits there
+                continue
+        self._letters.clear()
+
+
+def _read(loop: asyncio.AbstractEventLoop, letters: Iterable[Callable[[], None]]) -> None:
+    for letter in letters:
+        try:
+            letter()
+        except Exception as error:  # noqa: BLE001 - a listener's: the others are called all the same
+            loop.call_exception_handler({"message": f"{letter!r} failed", "exception": error})

@@ -1,0 +1,197 @@
+"""What a process has of a file: one writer, some readers, one watcher, whichever stores share them.
+
+The one rule that must not be broken: what a process has of a file is its own. A forked child has
+neither its threads nor its locks, so it uses nothing of it, and does not open that file again:
+SQLite would take the parent's locks for the child's.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from outlast.errors import UsageError
+from outlast.stores.sqlite.hints import Hints
+from outlast.stores.sqlite.place import Identity, check_identity, check_place, identity, uri
+from outlast.stores.sqlite.presence import LockFiles
+from outlast.stores.sqlite.readers import Readers
+from outlast.stores.sqlite.schema import prepare
+from outlast.stores.sqlite.turnstile import Turnstile
+from outlast.stores.sqlite.watcher import Watcher
+from outlast.stores.sqlite.writer import Writer
+
+if TYPE_CHECKING:
+    from outlast.stores.sqlite.presence import Presence
+
+Synchronous: TypeAlias = Literal["full", "normal"]
+
+BUSY_SECONDS: Final = 5.0
+"""How long SQLite waits for other programs that lock the file; our own wait at the turnstile."""
+
+STATEMENTS: Final = 256
+"""Prepared statements that each connection keeps."""
+
+
+class OpenFile:
+    """A file as one process has it open, for all stores that share it."""
+
+    def __init__(self, path: Path, identity: Identity, synchronous: Synchronous) -> None:
+        self.path, self.identity = path, identity
+        self.users = 0
+        self.is_inherited = False  # by a forked child
+        self.turnstile: Turnstile | None = None
+        self._synchronous = synchronous
+        self._lock = threading.Lock()
+        self._is_open = False
+
+    def open(self) -> None:
+        """Open it, unless another store has.
+
+        Raises:
+            UsageError: the file is not ours, or of a newer format.
+            Unavailable: it could not be read or written.
+        """
+        with self._lock:
+            if self._is_open:
+                return
+            directory = self.path.with_name(f"{self.path.name}-locks")
+            directory.mkdir(exist_ok=True)
+            self.hints = Hints()
+            self.turnstile = turnstile = Turnstile(directory)
+            self.presence = LockFiles(directory / "owners")
+            self.presences: list[Presence] = [self.presence]
+            name = str(self.path)
+            self.writer = Writer(name, self._for_writing, self._check, turnstile, self.hints)
+            self.readers = Readers(name, self._for_reading, self._check)
+            self.watcher = Watcher(
+                self._for_reading, self.writer, self.hints, lambda: tuple(self.presences)
+            )
+            try:
+                self.writer.open()
+            except BaseException:
+                turnstile.close()
+                raise
+            self.readers.open()
+            self.watcher.open()
+            self._is_open = True
+
+    def close(self, patience: float) -> None:
+        """End its threads, once what waits for them is done, and let go of it."""
+        with self._lock:
+            if not self._is_open:
+                return
+            self._is_open = False
+            self.watcher.close(patience)
+            self.readers.close(patience)
+            if self.writer.close(patience) and self.turnstile is not None:
+                self.turnstile.close()
+            self.presence.close()
+
+    def holder(self) -> int | None:
+        """Return the process that wrote last, or is writing."""
+        return self.turnstile.holder() if self.turnstile is not None else None
+
+    def use_full(self) -> None:
+        """Have every commit wait for the disk from now on, for a store that asks for it."""
+        self.writer.strict = True
+
+    # In the threads.
+
+    def _for_writing(self) -> sqlite3.Connection:
+        db = self._connect()
+        try:
+            prepare(db, str(self.path))
+            db.execute(f"pragma synchronous = {self._synchronous}")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _for_reading(self) -> sqlite3.Connection:
+        db = self._connect()
+        db.execute("pragma query_only = on")
+        return db
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            uri(self.path, "mode=rw"),
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            cached_statements=STATEMENTS,
+        )
+        db.execute("pragma foreign_keys = on")
+        db.execute("pragma trusted_schema = off")
+        if sys.platform == "darwin":  # where fsync alone does not reach the disk
+            db.execute("pragma fullfsync = on")
+            db.execute("pragma checkpoint_fullfsync = on")
+        return db
+
+    def _check(self) -> None:
+        check_identity(self.path, self.identity)
+
+
+def acquire(name: str, synchronous: Synchronous) -> OpenFile:
+    """Open the file, or share it with the stores of this process that have it open.
+
+    Raises:
+        UsageError: there is no file of ours at the path, and none can be.
+        Unavailable: it could not be read or written.
+    """
+    path = Path(name).resolve()
+    with _registry:
+        check_place(path)
+        if not path.exists():
+            path.touch()
+        found = identity(path)
+        if found in _inherited:
+            raise UsageError(
+                f"the file '{path}' was open when this process was forked, which SQLite does not"
+                " survive: open it in a process that was started anew, say by multiprocessing's"
+                " `spawn`"
+            )
+        file = _open.get(found) or OpenFile(path, found, synchronous)
+        _open[found] = file
+        file.users += 1
+    try:
+        file.open()
+    except BaseException:
+        release(file, 0.0)
+        raise
+    if synchronous == "full":
+        file.use_full()
+    return file
+
+
+def release(file: OpenFile, patience: float) -> None:
+    """Close the file when no other store of this process has it open."""
+    with _registry:
+        file.users -= 1
+        if file.users:
+            return
+        _open.pop(file.identity, None)
+    file.close(patience)
+
+
+_registry = threading.Lock()
+_open: Final[dict[Identity, OpenFile]] = {}
+_inherited: Final[set[Identity]] = set()
+
+
+def _after_fork() -> None:
+    """Leave to the parent what is the parent's."""
+    global _registry  # noqa: PLW0603 - another thread of the parent may have held it
+    _registry = threading.Lock()
+    for file in _open.values():
+        file.is_inherited = True
+        if file.turnstile is not None:
+            file.turnstile.close()
+    _inherited.update(_open)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,69 @@
+"""The threads of a process that read from a file, each with a connection of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast.stores.sqlite.calls import Call, Counter, Mail
+from outlast.stores.sqlite.failures import in_our_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READERS: Final = 4
+"""Threads: as many long reads leave none for a short one."""
+
+
+class Readers:
+    """The threads, and where calls wait for one of them."""
+
+    def __init__(
+        self, path: str, connect: Callable[[], sqlite3.Connection], check: Callable[[], None]
+    ) -> None:
+        """Prepare the threads; the arguments are those of `Writer`."""
+        self.calls: Counter[sqlite3.Connection] = Counter()
+        self._path, self._connect, self._check = path, connect, check
+        self._threads = [
+            threading.Thread(target=self._run, name=f"outlast-reader-{n}", daemon=True)
+            for n in range(READERS)
+        ]
+
+    def open(self) -> None:
+        """Start the threads; each connects when it has something to read."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self, patience: float) -> None:
+        """Have the calls read that wait, and end the threads."""
+        self.calls.close(READERS)
+        for thread in self._threads:
+            thread.join(patience)
+
+    # In a thread; the connection is known to nothing but its frames, see `Writer`.
+
+    def _run(self) -> None:
+        db: sqlite3.Connection | None = None
+        while (call := self.calls.next()) is not None:
+            try:
+                db = db or self._connect()
+                self._read(db, call)
+            except Exception as error:  # noqa: BLE001 - it is the answer
+                call.fail(in_our_words(error, self._path))
+            mail = Mail()
+            call.deliver(mail)
+            mail.send()
+            del call, mail  # they hold what was read, and the next call may be long in coming
+        if db:
+            db.close()
+
+    def _read(self, db: sqlite3.Connection, call: Call[sqlite3.Connection, Any]) -> None:
+        db.execute("begin")
+        try:
+            call.run(db)
+        finally:
+            with suppress(sqlite3.Error):
+                db.execute("rollback")
+        self._check()

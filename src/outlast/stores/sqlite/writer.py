@@ -1,0 +1,170 @@
+"""The one thread of a process that writes to a file: what waits together is written together.
+
+The one rule that must not be broken: nobody is told that something is written before it is durable.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from concurrent.futures import Future
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast.errors import OutlastError
+from outlast.stores.sqlite.calls import Call, Counter, Mail
+from outlast.stores.sqlite.failures import in_our_words
+from outlast.stores.sqlite.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from outlast.stores.sqlite.hints import Hints
+    from outlast.stores.sqlite.turnstile import Turnstile
+
+MAX_BATCH: Final = 500
+"""Calls that are written in one transaction."""
+
+BATCH_SECONDS: Final = 0.005
+"""How long a transaction takes further calls: other processes wait meanwhile."""
+
+
+class Writer:
+    """The thread, and where calls wait for it."""
+
+    def __init__(
+        self,
+        path: str,
+        connect: Callable[[], sqlite3.Connection],
+        check: Callable[[], None],
+        turnstile: Turnstile,
+        hints: Hints,
+    ) -> None:
+        """Prepare the thread.
+
+        Args:
+            path: of the file, for messages.
+            connect: opens the file, and prepares it if it is new or of an older format.
+            check: raises `Unavailable` unless the open file is still the one at its path.
+            turnstile: lets processes write in turn.
+            hints: tells who listens of what is written.
+        """
+        self.calls: Counter[Ledger] = Counter()
+        self._path, self._connect, self._check = path, connect, check
+        self._turnstile, self._hints = turnstile, hints
+        self.strict = False
+        self._opened: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="outlast-writer", daemon=True)
+
+    def open(self) -> None:
+        """Start the thread, and wait until the file is open."""
+        self._thread.start()
+        self._opened.result()
+
+    def close(self, patience: float) -> bool:
+        """Have the calls written that wait, end the thread, and say whether it has ended in time.
+
+        One that waits for a frozen process cannot be ended: it ends when its turn has come.
+        """
+        self.calls.close()
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    # In the thread. The connection is known to nothing but its frames: a forked child, which has no
+    # such thread, can neither use nor close it.
+
+    def _run(self) -> None:
+        try:
+            with self._turnstile:
+                db = self._connect()
+        except Exception as error:  # noqa: BLE001 - it is raised where the file is opened
+            self._opened.set_exception(in_our_words(error, self._path))
+            return
+        self._opened.set_result(None)
+        try:
+            self._serve(db)
+        finally:
+            db.close()
+
+    def _serve(self, db: sqlite3.Connection) -> None:
+        ledger = Ledger(db)
+        strict = False
+        empty: Call[Ledger, None] | None = None
+        while (first := self.calls.next()) is not None:
+            if self.strict and not strict:
+                db.execute("pragma synchronous = full")
+                strict = True
+            mail = Mail()
+            with self._turnstile:
+                calls = self._write(ledger, self._batch(first))
+            for call in calls:
+                call.deliver(mail)
+            self._hints.tell(ledger.hints, mail)
+            mail.send()
+            # Each transaction removes some of what was deleted; an empty one goes on with it.
+            if empty in calls:
+                empty = None
+            if ledger.remains and empty is None:
+                empty = Call(_do_nothing)
+                self.calls.add(empty)
+
+    def _batch(self, first: Call[Ledger, Any]) -> Iterator[Call[Ledger, Any]]:
+        """Yield the first call, then those that wait, while they are not too many."""
+        end = time.monotonic() + BATCH_SECONDS
+        yield first
+        for _ in range(MAX_BATCH - 1):
+            if time.monotonic() > end or (call := self.calls.more()) is None:
+                return
+            yield call
+
+    def _write(self, ledger: Ledger, batch: Iterable[Call[Ledger, Any]]) -> list[Call[Ledger, Any]]:
+        """Write the calls in one transaction, and return them with their answers.
+
+        One that cannot be written takes nobody with it: the others are written without it. Where
+        the transaction fails as a whole, so do all of its calls, and nothing is left of any.
+        """
+        calls = iter(batch)
+        spoiled: list[Call[Ledger, Any]] = []
+        while True:
+            begun: list[Call[Ledger, Any]] = []
+            try:
+                self._transact(ledger, calls, begun)
+            except Exception as error:  # noqa: BLE001 - it is the answer
+                ledger.rollback()
+                if begun and _is_of_one_call(error):
+                    begun[-1].fail(in_our_words(error, self._path))
+                    spoiled.append(begun.pop())
+                    calls = chain(begun, calls)
+                    continue
+                begun += calls
+                for call in begun:
+                    call.fail(in_our_words(error, self._path))
+            return spoiled + begun
+
+    def _transact(
+        self,
+        ledger: Ledger,
+        calls: Iterator[Call[Ledger, Any]],
+        begun: list[Call[Ledger, Any]],
+    ) -> None:
+        ledger.begin()
+        low, alarms = ledger.sequence, ledger.alarms
+        for call in calls:
+            begun.append(call)
+            call.run(ledger)
+        # Known before it is done: the watcher may see it before this thread goes on.
+        with self._hints.writing(low, ledger.sequence, ledger.alarms - alarms):
+            ledger.commit()
+            self._check()
+
+
+def _do_nothing(_: Ledger) -> None:
+    pass
+
+
+def _is_of_one_call(error: Exception) -> bool:
+    """Say whether what was raised comes from what a call wants to write, not from the file."""
+    return not isinstance(error, sqlite3.Error | OSError | OutlastError) or isinstance(
+        error, sqlite3.DataError | sqlite3.IntegrityError | sqlite3.ProgrammingError
+    )

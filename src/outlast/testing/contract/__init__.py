@@ -7,7 +7,7 @@ Whoever writes a store says where it is and which clock it goes by, and asserts 
         def clock(self) -> FakeClock:
             return FakeClock()
 
-        @pytest.fixture
+        @pytest_asyncio.fixture
         async def store(self, clock: FakeClock) -> AsyncIterator[Store]:
             async with MyStore(clock) as store:
                 yield store
@@ -27,6 +27,7 @@ pytest.register_assert_rewrite(
             "claims",
             "commits",
             "deletes",
+            "drafting",
             "hints",
             "leases",
             "reads",

@@ -151,6 +151,23 @@ class ClaimContract:
         clock.advance(0.5)
         assert (await claim(store))[0] == ["k"]
 
+    async def test_one_claim_gives_all_its_leases_one_id(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        await store.commit(*(create(f"k{number}") for number in range(3)))
+        await store.claim([LANE], "worker", TTL, 2, "first")
+        clock.advance(TTL)
+
+        heads = (await store.claim([LANE], "another", TTL, 3, "second")).heads
+
+        leases = [held(head) for head in heads]
+        assert [(lease.fence.token, lease.fence.id) for lease in leases] == [
+            (2, "second"),
+            (2, "second"),
+            (1, "second"),
+        ]
+        assert {lease.owner for lease in leases} == {"another"}
+
     async def test_no_two_workers_get_the_same_lease(self, store: Store) -> None:
         await store.commit(*(create(f"k{number:02}") for number in range(20)))
 

@@ -398,6 +398,17 @@ class CommitContract:
         assert while_held == once_over == mine
         assert (once_void.lease, once_void.token) == (None, 1)
 
+    async def test_a_change_without_entries_is_not_remembered(self, store: Store) -> None:
+        """An id is kept by the entries that bear it; what wrote none is done again."""
+        await store.commit(create())
+        early, late = (append(entries=(), card={"due": due}) for due in (1.0, 2.0))
+        await store.commit(early)
+        await store.commit(late)
+
+        [head] = await store.commit(early)
+
+        assert (head.card.due, head.revision) == (1.0, 1)
+
     async def test_an_id_is_unique_in_its_journal_only(self, store: Store) -> None:
         change = create("a")
         await store.commit(change, create("c"))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -123,6 +124,20 @@ class ReadContract:
 
         assert seen == list(range(1, 902))
         assert await revisions(store, last=3) == [899, 900, 901]
+
+    async def test_a_reading_is_of_one_instant(self, store: Store) -> None:
+        await store.commit(create())
+
+        readings: list[asyncio.Task[Reading]] = []
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(store.commit(append(entries=drafts(3))))
+                readings.append(group.create_task(store.read("k")))
+
+        for reading in (task.result() for task in readings):
+            assert reading.head is not None
+            assert len(reading.entries) == reading.head.revision
+            assert reading.head.revision % 3 == 1
 
     async def test_journals_are_kept_apart(self, store: Store) -> None:
         keys = ("k", "K", "k ", "k/1", "k%", "k_", "k*", "k\u0301", "é", "e\u0301")

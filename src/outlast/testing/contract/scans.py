@@ -1,6 +1,6 @@
 """`scan`: all journals that match, page by page, while others go on writing."""
 
-# ruff: noqa: D102 - the name of a test is a sentence
+# ruff: noqa: D102, PLR2004 - the name of a test is a sentence; a number stands where it is compared
 
 from __future__ import annotations
 
@@ -248,3 +248,6 @@ class ScanContract:
         for order in ORDERS:
             query = Query(kind="run", tags={"n": "233"}, order=order)
             assert await keys(store, query, 10) == ["k233"]
+            first = await store.scan(Query(kind="run", order=order))
+            assert len(first.heads) <= 100
+            assert first.next is not None

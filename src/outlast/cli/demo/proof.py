@@ -157,7 +157,7 @@ def _no_step_again(account: Account) -> Check:
     ]
     repeated = sum(len(lives) - 1 for lives in begun.values() if lives)
     seen = f"{len(recorded_in):,} recorded, {len(again)} of them ran again{_first(again)}; "
-    seen += f"{repeated} were cut short by a kill and ran once more before that"
+    seen += f"{repeated} ran once more because a kill came before their record"
     return Check("no recorded step ran again after its record", not again and life > 0, seen)
 
 

@@ -79,8 +79,8 @@ class ScanContract:
     async def test_what_is_there_all_the_time_is_given_once(
         self, store: Store, order: Order, *, descending: bool
     ) -> None:
-        there = [f"k{number:02}" for number in range(0, 40, 2)]
-        gone = [f"g{number:02}" for number in range(0, 40, 2)]
+        there = [f"k{number:02}" for number in range(0, 24, 2)]
+        gone = [f"g{number:02}" for number in range(0, 24, 2)]
         for pair in zip(there, gone, strict=True):
             await store.commit(*(create(key) for key in pair))
         query = Query(kind="run", order=order, descending=descending)
@@ -91,7 +91,7 @@ class ScanContract:
             found += [head.key for head in page.heads]
             if page.next is None:
                 break
-            await store.commit(create(f"k{number:02}"), append(there[number % 20]))
+            await store.commit(create(f"k{number:02}"), append(there[number % 12]))
             await store.commit(fact(there[0]), fact(there[-1]))
             if gone:
                 await store.delete(gone.pop(number % len(gone)), expect=1)

@@ -26,7 +26,7 @@ MAX_KEY: Final = 300
 SNAPSHOT: Final = "snapshot"
 """The type of an entry that holds the whole state; a head's `since` is that of the newest one."""
 
-NEVER: Final = None
+NEVER: Final[None] = None
 """A `due` that does not come: the journal rests."""
 
 FORCE: Final = "force"
@@ -234,12 +234,12 @@ def is_held(head: Head, now: float) -> bool:
 
 def is_claimable(head: Head, wall: float, now: float) -> bool:
     """Say whether a worker may take it: it is due at `wall`, and no lease is held at `now`."""
-    return head.card.due is not NEVER and head.card.due <= wall and not is_held(head, now)
+    return head.card.due is not None and head.card.due <= wall and not is_held(head, now)
 
 
 def claimable_in(head: Head, wall: float, now: float) -> float | None:
     """Return in how many seconds, 0 or more, it is claimable if nobody writes; None: never."""
-    if head.card.due is NEVER:
+    if head.card.due is None:
         return None
     return max(0.0, head.card.due - wall, head.lease.until - now if head.lease else 0.0)
 
@@ -298,7 +298,7 @@ def apply(
             f"the card of journal {change.key!r} has {size} bytes, more than {MAX_CARD_BYTES}"
         )
     if change.fact:
-        card = replace(card, due=wall if card.due is NEVER else min(card.due, wall))
+        card = replace(card, due=wall if card.due is None else min(card.due, wall))
     token, lease = old.token, old.lease
     if change.claim:
         token += 1
@@ -354,5 +354,5 @@ def take(head: Head, owner: str, ttl: float, id: str, now: float) -> Head:
 
 def claim_order(head: Head) -> tuple[int, float, str]:
     """Sort claimable journals: larger priority first, then due, then key."""
-    assert head.card.due is not NEVER  # it is claimable
+    assert head.card.due is not None  # it is claimable
     return -head.card.priority, head.card.due, head.key

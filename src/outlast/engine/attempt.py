@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord
 from outlast.engine.emission import Emission
-from outlast.engine.record import Record
+from outlast.engine.record import Decide, Record
 from outlast.engine.rest import stop_all, turn_of
 from outlast.engine.retry import RetryPolicy
 from outlast.engine.steps import Steps
@@ -220,7 +220,7 @@ class Attempt:
         except StoreError:
             self.stop(Stop.LEASE_LOST)
 
-    def _judge(self, root: asyncio.Task[Any]) -> Any:
+    def _judge(self, root: asyncio.Task[Any]) -> Decide:
         """Return what decides on the handler's end, whatever else was written meanwhile."""
         error = asyncio.CancelledError() if root.cancelled() else root.exception()
         if error is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from outlast.store import Hint, Listener, Store
@@ -28,7 +28,7 @@ class Hints:
                 listener(hint)
 
     @contextmanager
-    def listening(self, key: str, listener: Listener) -> Iterator[None]:
+    def listening(self, key: str, listener: Listener) -> Generator[None]:
         """Call `listener` when this journal may have changed."""
         mark = object()
         self._by_key[key][mark] = listener
@@ -41,7 +41,7 @@ class Hints:
                 del self._by_key[key]
 
     @contextmanager
-    def changes(self, key: str) -> Iterator[asyncio.Event]:
+    def changes(self, key: str) -> Generator[asyncio.Event]:
         """Give an event that is set when this journal may have changed; clear it, then look."""
         event = asyncio.Event()
         with self.listening(key, lambda _: event.set()):

@@ -8,7 +8,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ class Order:
         self._keeper: asyncio.Task[None] | None = None
 
     @contextmanager
-    def waiting(self) -> Iterator[asyncio.Future[Any]]:
+    def waiting(self) -> Generator[asyncio.Future[Any]]:
         """Give a future that nothing but the engine ends."""
         future: asyncio.Future[Any] = self._loop.create_future()
         self.waits.add(future)

@@ -29,7 +29,7 @@ def check_name(what: str, name: object) -> None:
         raise UsageError(f"{what} is a str of 1 to {MAX_NAME} characters, not {name!r}")
 
 
-def text_of(what: str, label: str | Callable[..., str] | None, limit: int, *of: Any) -> str:
+def text_of(what: str, label: str | Callable[..., object] | None, limit: int, *of: Any) -> str:
     """Return a title, description or source; a factory is asked, and its error reaches the caller.
 
     Raises:

@@ -25,7 +25,7 @@ from outlast.errors import CodecError, StepMismatch, StepUnknown, UsageError
 from outlast.model.events import Checkpointed, Slot, StepBegan, StepTried
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from outlast.engine.emission import Emission
     from outlast.engine.turn import Turn
@@ -115,7 +115,7 @@ class Steps:
         return codec.load(event.value)
 
     @asynccontextmanager
-    async def _overlapping(self, name: str, number: int) -> AsyncIterator[_Cluster]:
+    async def _overlapping(self, name: str, number: int) -> AsyncGenerator[_Cluster]:
         """Count the call among those of its name that are under way."""
         while (cluster := self._clusters.get(name)) and cluster.sealed:
             await asyncio.shield(cluster.sealed)  # it is recorded as alone, so let it be alone

@@ -291,7 +291,7 @@ FOLDED_TYPES: Final = tuple(event.TYPE for event in _FOLDED)
 STREAM_TYPES: Final = tuple(event.TYPE for event in _STREAMED)
 END_TYPES: Final = (Ended.TYPE, Aborted.TYPE)
 
-_EVENTS: Final = {event.TYPE: event for event in _FOLDED + _STREAMED}
+_EVENTS: Final[Mapping[str, type[Any]]] = {event.TYPE: event for event in _FOLDED + _STREAMED}
 _FIELDS: Final = {event: tuple(f.name for f in fields(event)) for event in _EVENTS.values()}
 _DEFAULTS: Final = {
     event: {f.name: _DEFAULT for f in fields(event) if (_DEFAULT := f.default) is not MISSING}
@@ -301,7 +301,7 @@ _DEFAULTS: Final = {
 
 def encode(event: Event | StreamEvent) -> Draft:
     """Return the entry that holds the event; a field that has its default is left out."""
-    defaults, data = _DEFAULTS[type(event)], {}
+    defaults, data = _DEFAULTS[type(event)], dict[str, Json]()
     for name in _FIELDS[type(event)]:
         value = getattr(event, name)
         if name not in defaults or value != defaults[name]:
@@ -319,10 +319,9 @@ def decode(entry: Entry) -> Event | StreamEvent:
     data = from_text(entry.data)
     if kind is None or not isinstance(data, dict):
         raise Corrupt(f"entry {entry.revision} of type {entry.type!r} is not of a run")
+    values: dict[str, Any] = {name: data[name] for name in _FIELDS[kind] if name in data}
     try:
-        event: Event | StreamEvent = kind(
-            **{name: data[name] for name in _FIELDS[kind] if name in data}
-        )
+        event: Event | StreamEvent = kind(**values)
     except TypeError as error:
         raise Corrupt(f"entry {entry.revision} of type {entry.type!r}: {error}") from error
     return event

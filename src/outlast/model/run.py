@@ -21,6 +21,7 @@ from outlast.model.events import (
     CancelRequested,
     Checkpointed,
     Created,
+    Emitted,
     Ended,
     Event,
     HandedBack,
@@ -30,6 +31,7 @@ from outlast.model.events import (
     StepBegan,
     StepStreamed,
     StepTried,
+    TakenBack,
     TimerSet,
     TurnBegan,
     decode,
@@ -254,6 +256,8 @@ def fold(entries: Iterable[Entry], run: Run | None = None) -> Run:
     """Return what the entries amount to, on top of `run`, which is changed in place."""
     run = Run() if run is None else run
     for entry in entries:
-        run.evolve(decode(entry), entry.at)  # type: ignore[arg-type] - only folded types are read
+        event = decode(entry)
+        assert not isinstance(event, Emitted | TakenBack)  # only folded types are read
+        run.evolve(event, entry.at)
         run.revision = entry.revision
     return run

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from outlast.errors import Conflict, OutlastError, UsageError
 from outlast.journal import (
+    Lease,
     allow,
     apply,
     claim_order,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from outlast.journal import Change, Entry, Head, Lease
+    from outlast.journal import Change, Entry, Head
     from outlast.store import Clock, Lane, Listener, Query
 
 
@@ -157,7 +158,7 @@ class MemoryStore:
 
     async def renew(self, leases: Sequence[Lease], ttl: float) -> list[Lease]:
         with self._lock:
-            now, kept = self._now(), []
+            now, kept = self._now(), list[Lease]()
             for lease in leases:
                 head = self._heads.get(lease.key)
                 if head and head.lease and head.lease.fence == lease.fence:

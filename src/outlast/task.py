@@ -7,7 +7,17 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from outlast import codec
 from outlast.engine.app import App, open_app
@@ -37,6 +47,9 @@ from outlast.engine.steps import StepOptions
 from outlast.engine.turn import StopReason, inside
 from outlast.errors import UsageError
 from outlast.model.events import Created, Status
+
+if TYPE_CHECKING:
+    from outlast.sync import TaskContext as SyncTaskContext
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -442,11 +455,24 @@ class Task(Generic[In, Out]):
         return self._overrides.app or open_app()
 
 
-Handler = Callable[[TaskContext[In]], Awaitable[Out]]
+class _Declare(Protocol):
+    """What `@task(...)` gives: it makes the runs of a function durable."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[TaskContext[In]], Awaitable[Out]], /
+    ) -> Task[In, Out]: ...
+
+    @overload
+    def __call__(self, function: Callable[[SyncTaskContext[In]], Out], /) -> Task[In, Out]: ...
 
 
 @overload
 def task(function: Callable[[TaskContext[In]], Awaitable[Out]], /) -> Task[In, Out]: ...
+
+
+@overload
+def task(function: Callable[[SyncTaskContext[In]], Out], /) -> Task[In, Out]: ...
 
 
 @overload
@@ -462,7 +488,7 @@ def task(
     description: TextOrFactory = None,
     source: TextOrFactory = None,
     tags: TagsOrFactory = None,
-) -> Callable[[Callable[[TaskContext[In]], Awaitable[Out]]], Task[In, Out]]: ...
+) -> _Declare: ...
 
 
 def task(

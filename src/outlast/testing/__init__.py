@@ -1,9 +1,11 @@
 """What you need to test your own tasks and stores; nothing here runs in production.
 
-`FakeClock` moves only when told. `outlast.testing.contract` is what every store must do, as a suite
-for pytest; it alone imports pytest.
+`FakeClock` moves only when told; `SkippingLoop` moves it whenever everything waits, and
+`FakeSystem` is the machine to it. `outlast.testing.contract` is what every store must do, as a
+suite for pytest; it alone imports pytest.
 """
 
 from outlast.testing.clock import FakeClock
+from outlast.testing.system import FakeSystem, SkippingLoop
 
-__all__ = ["FakeClock"]
+__all__ = ["FakeClock", "FakeSystem", "SkippingLoop"]

@@ -1,0 +1,84 @@
+"""What holds for every test of the engine: it waits for nothing, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from outlast import App
+from outlast.stores.memory import MemoryStore
+from outlast.testing import FakeClock, FakeSystem, SkippingLoop
+from tests.engine.world import Wire, World, open_app, worlds
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Give a module's tests the event loop that it names as `loop_factory`."""
+    module: Any = item.getparent(pytest.Module)
+    return {"loop": getattr(module.obj, "loop_factory", asyncio.new_event_loop)}
+
+
+class Machine:
+    """A machine whose time flies, with one store for all its apps."""
+
+    def __init__(self, loop: SkippingLoop) -> None:
+        self.clock = loop.clock
+        self.system = FakeSystem(loop)
+        self.store = MemoryStore(loop.clock)
+        self.wire = Wire(self.store)
+        """The way to the store of every app that gets none of its own."""
+
+    def open(self, *, store: Wire | None = None, **settings: Any) -> App:
+        """Return another app on the store."""
+        return open_app(self.system, store or self.wire, **settings)
+
+
+@pytest.fixture
+async def machine(nothing_is_left: None) -> Machine:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SkippingLoop)
+    return Machine(loop)
+
+
+@pytest.fixture
+async def app(machine: Machine) -> AsyncIterator[App]:
+    """Yield an open app with a worker."""
+    async with machine.open() as app:
+        yield app
+
+
+@pytest.fixture
+def clock(machine: Machine) -> FakeClock:
+    return machine.clock
+
+
+@pytest.fixture
+def make_world() -> Iterator[Callable[[], World]]:
+    """Yield what makes worlds of processes that die."""
+    with worlds() as make:
+        yield make
+
+
+@pytest.fixture
+async def nothing_is_left(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    """Fail a test that leaves a task or a thread of ours behind, or an error in the log."""
+    caplog.set_level(logging.INFO, logger="outlast")
+
+    yield
+
+    for _ in range(3):  # what was cancelled last may end
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"tasks are left: {left}"
+    for thread in threading.enumerate():
+        if thread.name.startswith("outlast"):
+            thread.join(1)
+            assert not thread.is_alive(), f"{thread.name} is left"
+    errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    assert not errors, errors

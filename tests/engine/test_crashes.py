@@ -1,0 +1,407 @@
+"""Whatever write a process dies at, a run ends as if nothing had happened, and repeats nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from outlast import (
+    App,
+    OutlastError,
+    Retracted,
+    RetryPolicy,
+    StreamItem,
+    TaskContext,
+    TaskRun,
+    sync,
+    task,
+)
+from tests.engine.world import DIED, Crash, World, head_of, run_of
+
+Drive = Callable[[App], Awaitable[Any]]
+Scenario = Callable[[World], Drive]
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a caller sees of a run."""
+
+    status: str
+    output: Any
+    stream: tuple[Any, ...]
+
+
+async def outcome_of(run: TaskRun[Any]) -> Outcome:
+    output: Any
+    try:
+        output = (await run.result()).output
+    except OutlastError as error:
+        output = f"{type(error).__name__}: {error}"
+    standing: list[StreamItem] = []
+    offsets = []
+    async for item in run.stream():
+        offsets.append(item.offset)
+        if isinstance(item, Retracted):
+            standing = [
+                old for old in standing if not (old.step == item.step and old.offset > item.after)
+            ]
+        else:
+            standing.append(item)
+    assert offsets == list(range(1, len(offsets) + 1))
+    await run.refresh()
+    return Outcome(run.status, output, tuple((item.value, item.step) for item in standing))
+
+
+def does(world: World, label: str) -> str:
+    """Do something outside, which gives its own name: once recorded, it is not done again."""
+    assert world.process.is_dead or label not in world.outcomes("r"), f"{label} is done again"
+    world.does(label)
+    return label
+
+
+# Scenarios
+
+
+def one_thing_after_the_other(world: World) -> Drive:
+    async def work(label: str) -> str:
+        return does(world, label)
+
+    @task
+    async def handler(ctx: TaskContext[list[str]]) -> list[str]:
+        done = []
+        for label in ctx.input:
+            done.append(await ctx.step("work", work, label))
+            await ctx.emit(label)
+        await ctx.sleep("pause", timedelta(seconds=3))
+        done.append(await ctx.step("last", work, "z"))
+        return done
+
+    async def drive(app: App) -> Outcome:
+        return await outcome_of(await handler.options(app=app).start(["a", "b", "c"], id="r"))
+
+    return drive
+
+
+def many_at_once(world: World) -> Drive:
+    async def work(label: str, takes: float) -> str:
+        await asyncio.sleep(takes)
+        return does(world, label)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        first = await asyncio.gather(
+            *(
+                ctx.step("work", work, label, takes)
+                for label, takes in [("a", 0.3), ("b", 0.1), ("c", 0.2), ("d", 0.1)]
+            )
+        )
+        second = [await ctx.step("work", work, "e", 0.0)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ctx.step("work", work, label, 0.1)) for label in "fgh"]
+        return first + second + [one.result() for one in tasks]
+
+    async def drive(app: App) -> Outcome:
+        return await outcome_of(await handler.options(app=app).start(None, id="r"))
+
+    return drive
+
+
+def whoever_comes_first(world: World) -> Drive:
+    """The branch depends on the order, and the order on the first process alone."""
+    taken: list[str] = []
+    patience = {"a": [0.2, 0.1], "b": [0.1, 0.3], "c": [0.3, 0.2]}
+
+    async def work(label: str) -> str:
+        times = patience[label]
+        await asyncio.sleep(times.pop() if len(times) > 1 else times[0])
+        return does(world, label)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        tasks = {asyncio.create_task(ctx.step(label, work, label)) for label in "abc"}
+        order: list[str] = []
+        while tasks:
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                order.append(one.result())
+                await ctx.step(f"after {one.result()}", str, "".join(order))
+        # What was recorded of the branches is all of one order.
+        branches = [str(slot.name) for slot in run_of(world.store, "r").checkpoints]
+        assert [name for name in branches if name.startswith("after")] == [
+            f"after {label}" for label in order
+        ]
+        taken[:] = order
+        return sorted(order)
+
+    async def drive(app: App) -> Outcome:
+        return await outcome_of(await handler.options(app=app).start(None, id="r"))
+
+    return drive
+
+
+def as_they_are_completed(world: World) -> Drive:
+    async def work(label: str, takes: float) -> str:
+        await asyncio.sleep(takes)
+        return does(world, label)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> int:
+        order: list[str] = []
+        calls = [
+            ctx.step("work", work, label, takes)
+            for label, takes in [("a", 0.3), ("b", 0.1), ("c", 0.2)]
+        ]
+        for call in asyncio.as_completed(calls):
+            order.append(await call)
+            await ctx.step("note " + "".join(order), str)
+        return len(order)
+
+    async def drive(app: App) -> Outcome:
+        outcome = await outcome_of(await handler.options(app=app).start(None, id="r"))
+        notes = [
+            slot.name
+            for slot in run_of(world.store, "r").checkpoints
+            if slot.name.startswith("note")
+        ]
+        assert len(notes) == 3, notes  # one branch was taken, from the first note to the last
+        assert all(notes[2].startswith(note) for note in notes), notes
+        return outcome
+
+    return drive
+
+
+def tries_that_fail(world: World) -> Drive:
+    async def shaky(label: str) -> str:
+        tries = Counter(world.effects)[f"try {label}"]
+        world.does(f"try {label}")
+        if tries < 2:
+            raise OSError(f"{label} is not there yet")
+        return does(world, label)
+
+    async def hopeless() -> None:
+        raise KeyError("never")
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        patient = ctx.step.options(retry=RetryPolicy(20, initial_delay=timedelta(seconds=1)))
+        done = [await patient("shaky", shaky, "a")]
+        try:
+            await ctx.step("hopeless", hopeless)
+        except KeyError as error:
+            done.append(repr(error))
+        done.append(await patient("shaky", shaky, "b"))
+        return done
+
+    async def drive(app: App) -> Outcome:
+        return await outcome_of(await handler.options(app=app).start(None, id="r"))
+
+    return drive
+
+
+def attempts_that_fail(world: World) -> Drive:
+    async def work(label: str) -> str:
+        return does(world, label)
+
+    @task(retry=RetryPolicy(3, initial_delay=timedelta(seconds=2)))
+    async def handler(ctx: TaskContext[None]) -> list[Any]:
+        done: list[Any] = [await ctx.step("work", work, "a")]
+        await ctx.emit(f"attempt {ctx.attempt}")
+        if ctx.attempt == 0:
+            raise OSError("not yet")
+        done.append(await ctx.step("work", work, "b"))
+        if ctx.attempt == 1:
+            raise OSError("nearly")
+        return [*done, ctx.attempt]
+
+    async def drive(app: App) -> Outcome:
+        return await outcome_of(await handler.options(app=app).start(None, id="r"))
+
+    return drive
+
+
+def no_attempt_succeeds(world: World) -> Drive:
+    @task(retry=RetryPolicy(3, initial_delay=timedelta(seconds=2)))
+    async def handler(ctx: TaskContext[None]) -> None:
+        raise OSError(f"attempt {ctx.attempt}")
+
+    async def drive(app: App) -> Outcome:
+        return await outcome_of(await handler.options(app=app).start(None, id="r"))
+
+    return drive
+
+
+def signals_in_their_order(world: World) -> Drive:
+    async def work(label: str) -> str:
+        return does(world, label)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[Any]:
+        first = await ctx.wait("go", int)
+        done: list[Any] = [first, await ctx.step("work", work, "a")]
+        done.append(await ctx.wait("go", int, timeout=timedelta(seconds=60)))
+        try:
+            await ctx.wait("never", timeout=timedelta(seconds=3))
+        except TimeoutError:
+            done.append("timeout")
+        both = await asyncio.gather(ctx.wait("go", int), ctx.wait("other", str))
+        return [*done, *both]
+
+    async def drive(app: App) -> Outcome:
+        run = await handler.options(app=app).start(None, id="r")
+        if (await run.refresh()).status in ("pending", "running"):
+            for number in (1, 2):
+                await run.signal("go", number, id=f"go {number}")
+            await asyncio.sleep(5)
+            await run.signal("other", "x", id="other")
+            await run.signal("go", 3, id="go 3")
+        return await outcome_of(run)
+
+    return drive
+
+
+def steps_that_stream(world: World) -> Drive:
+    failed: list[str] = []
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> str:
+        async def speak(label: str) -> str:
+            for word in ("one", "two", "three"):
+                await ctx.emit(f"{label} {word}")
+                await asyncio.sleep(0.06)
+                if word == "two" and label not in failed and not world.process.is_dead:
+                    failed.append(label)
+                    raise OSError("a slip of the tongue")
+            return does(world, label)
+
+        async def beside(label: str) -> None:
+            await ctx.emit({"beside": label})
+            await ctx.step(f"beside {label}", str, label)
+            await ctx.emit({"beside": label})
+
+        patient = ctx.step.options(retry=RetryPolicy(20, initial_delay=timedelta(seconds=1)))
+        await ctx.emit("begin")
+        await patient("speak", speak, "a")
+        await ctx.emit("middle")
+        await asyncio.gather(beside("x"), beside("y"))
+        await patient("speak", speak, "b")
+        await ctx.emit("end")
+        return "said"
+
+    async def drive(app: App) -> Outcome:
+        return await outcome_of(await handler.options(app=app).start(None, id="r"))
+
+    return drive
+
+
+def in_threads(world: World) -> Drive:
+    def work(label: str) -> str:
+        return does(world, label)
+
+    @task
+    def handler(ctx: sync.TaskContext[None]) -> list[Any]:
+        done: list[Any] = [ctx.step("work", work, "a")]
+        ctx.emit("a")
+        ctx.sleep("pause", timedelta(seconds=1))
+        done.append(ctx.step("work", work, "b"))
+        ctx.emit("b")
+        ctx.emit("b")
+        try:
+            ctx.wait("never", timeout=timedelta(seconds=1))
+        except TimeoutError:
+            done.append("timeout")
+        return done
+
+    async def drive(app: App) -> Outcome:
+        return await outcome_of(await handler.options(app=app).start(None, id="r"))
+
+    return drive
+
+
+def stopped_while_it_works(world: World) -> Drive:
+    async def work(label: str) -> str:
+        return does(world, label)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> str:
+        await ctx.step("work", work, "a")
+        await ctx.wait("never")
+        return await ctx.step("work", work, "b")
+
+    async def drive(app: App) -> Outcome:
+        run = await handler.options(app=app).start(None, id="r")
+        await asyncio.sleep(1)
+        await run.abort("enough")
+        return await outcome_of(run)
+
+    return drive
+
+
+def cancelled_while_it_waits(world: World) -> Drive:
+    async def work(label: str) -> str:
+        return does(world, label)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> str:
+        await ctx.step("work", work, "a")
+        await ctx.wait("never")
+        return await ctx.step("work", work, "b")
+
+    async def drive(app: App) -> Outcome:
+        run = await handler.options(app=app).start(None, id="r")
+        await asyncio.sleep(1)
+        await run.cancel("enough")
+        return await outcome_of(run)
+
+    return drive
+
+
+SCENARIOS = [
+    one_thing_after_the_other,
+    many_at_once,
+    whoever_comes_first,
+    as_they_are_completed,
+    tries_that_fail,
+    attempts_that_fail,
+    no_attempt_succeeds,
+    signals_in_their_order,
+    steps_that_stream,
+    in_threads,
+    stopped_while_it_works,
+    cancelled_while_it_waits,
+]
+
+
+@pytest.fixture(params=SCENARIOS, ids=lambda scenario: scenario.__name__)
+def scenario(request: pytest.FixtureRequest) -> Scenario:
+    chosen: Scenario = request.param
+    return chosen
+
+
+def test_a_crash_at_any_write_changes_nothing(
+    scenario: Scenario, make_world: Callable[[], World]
+) -> None:
+    world = make_world()
+    undisturbed = world.live(scenario(world))
+    writes = world.process.writes
+    effects = set(world.effects)
+
+    for number in range(1, writes + 1):
+        for after in (False, True):
+            crash, world = Crash(number, after), make_world()
+            drive = scenario(world)
+            answer = world.live(drive, crash=crash)
+            if answer is DIED:
+                answer = world.live(drive)
+
+            assert answer == undisturbed, f"crash {crash}: {world.history('r')}"
+            assert set(world.effects) <= effects, f"crash {crash}"
+            assert head_of(world.store, "r").closed
+            assert head_of(world.store, "r").lease is None

@@ -1,0 +1,307 @@
+"""Worlds for tests of the engine: one store, one clock, and processes that die where a test says.
+
+A *process* is an event loop with an app of its own. Killed, its loop is not run any more: nothing
+of it happens afterwards, as after `kill -9`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar
+
+from outlast import App, Unavailable
+from outlast.codec import from_text
+from outlast.engine.app import MAX_PAYLOAD
+from outlast.journal import Change, Head, Lease
+from outlast.model.events import FOLDED_TYPES, Checkpointed, decode
+from outlast.model.run import Run, fold
+from outlast.store import Claimed, Lane, Listener, Query, Reading, Scanned, Traits
+from outlast.stores.memory import MemoryStore
+from outlast.testing import FakeClock, FakeSystem, SkippingLoop
+
+T = TypeVar("T")
+
+LEASE: Final = 15.0
+
+Verb = Literal["commit", "read", "claim", "renew", "scan", "delete"]
+Interruption = Callable[[Verb, Any], Awaitable[None]]
+
+
+async def _nothing(verb: Verb, argument: Any) -> None:
+    """Interrupt nothing."""
+
+
+class Wire:
+    """The way from one process to a store: `before` and `after` each call, anything may happen."""
+
+    traits = Traits(atomic=True)
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.before: Interruption = _nothing
+        self.after: Interruption = _nothing
+        self._unwatch: list[Callable[[], None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the store to the others."""
+
+    async def commit(self, *changes: Change) -> list[Head]:
+        return await self._call("commit", changes, self.store.commit(*changes))
+
+    async def read(
+        self,
+        key: str,
+        after: int | None = 0,
+        *,
+        limit: int | None = None,
+        last: int | None = None,
+        types: Sequence[str] | None = None,
+    ) -> Reading:
+        call = self.store.read(key, after, limit=limit, last=last, types=types)
+        return await self._call("read", key, call)
+
+    async def claim(
+        self, lanes: Sequence[Lane], owner: str, ttl: float, limit: int, id: str
+    ) -> Claimed:
+        call = self.store.claim(lanes, owner, ttl, limit, id)
+        return await self._call("claim", lanes, call)
+
+    async def renew(self, leases: Sequence[Lease], ttl: float) -> list[Lease]:
+        return await self._call("renew", leases, self.store.renew(leases, ttl))
+
+    async def scan(self, query: Query, *, limit: int = 100, after: str | None = None) -> Scanned:
+        return await self._call("scan", query, self.store.scan(query, limit=limit, after=after))
+
+    async def delete(self, key: str, *, expect: int) -> bool:
+        return await self._call("delete", key, self.store.delete(key, expect=expect))
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        self._unwatch.append(self.store.watch(listener))
+        return self._unwatch[-1]
+
+    def cut(self) -> None:
+        """Let nothing be heard any more."""
+        for unwatch in self._unwatch:
+            unwatch()
+
+    async def _call(self, verb: Verb, argument: Any, call: Awaitable[T]) -> T:
+        try:
+            await self.before(verb, argument)
+        except BaseException:
+            call.close()  # type: ignore[attr-defined] # it never arrives
+            raise
+        answer = await call
+        await self.after(verb, argument)
+        return answer
+
+
+def open_app(system: FakeSystem, store: Wire, **settings: Any) -> App:
+    """Return an app on the store, with the settings that differ from the usual ones."""
+    usual = {
+        "worker": True,
+        "concurrency": 10,
+        "queues": ("default",),
+        "lease": timedelta(seconds=LEASE),
+        "grace": timedelta(seconds=10),
+        "namespace": "default",
+        "resources": None,
+        "max_payload": MAX_PAYLOAD,
+    }
+    return App("memory://", system=system, store=store, **{**usual, **settings})
+
+
+def run_of(store: MemoryStore, id: str) -> Run:
+    """Return what the entries of a run add up to now."""
+    entries = store._entries.get(f"run/{id}", [])
+    return fold(entry for entry in entries if entry.type in FOLDED_TYPES)
+
+
+def head_of(store: MemoryStore, id: str) -> Head:
+    """Return the head of a run as it is now."""
+    return store._heads[f"run/{id}"]
+
+
+def types_of(store: MemoryStore, id: str) -> list[str]:
+    """Return the types of a run's entries."""
+    return [entry.type for entry in store._entries[f"run/{id}"]]
+
+
+# Processes that die
+
+
+@dataclass(frozen=True)
+class Died:
+    """In place of a process's answer."""
+
+
+DIED: Final = Died()
+
+
+@dataclass(frozen=True)
+class Crash:
+    """The process dies at its n-th write, from 1: before the store has heard of it, or after."""
+
+    write: int
+    after: bool
+
+    def __str__(self) -> str:
+        return f"{'after' if self.after else 'before'} write {self.write}"
+
+
+class Process:
+    """An event loop with an app, which ends by itself, or is killed and never run again."""
+
+    def __init__(self, world: World, crash: Crash | None, at_write: AtWrite | None) -> None:
+        self.loop = SkippingLoop(world.clock)
+        self.system = FakeSystem(self.loop, seed=len(world.processes))
+        self.store = Wire(world.store)
+        self.store.before, self.store.after = self._before, self._after
+        self.is_dead, self.writes = False, 0
+        self._is_buried = False
+        self._crash, self._at_write = crash, at_write
+        self._left: set[asyncio.Task[Any]] = set()
+
+    async def _before(self, verb: Verb, argument: Any) -> None:
+        if self._is_buried:
+            raise Unavailable("the process is dead")
+        if self.is_dead:
+            await self._hang()
+        if verb == "commit":
+            self.writes += 1
+            if self._at_write is not None:
+                self._at_write(self.writes)
+            if self._crash == Crash(self.writes, after=False):
+                await self._die()
+
+    async def _after(self, verb: Verb, argument: Any) -> None:
+        if verb == "commit" and self._crash == Crash(self.writes, after=True):
+            await self._die()
+
+    async def _die(self) -> None:
+        self.is_dead = True
+        self.store.cut()
+        self.loop.stop()
+        await self._hang()
+
+    async def _hang(self) -> None:
+        await self.loop.create_future()
+
+    def run(self, work: Callable[[], Awaitable[T]]) -> T | Died:
+        """Do the work, and return what comes of it; or that the process has died of it."""
+
+        async def process() -> T:
+            return await work()
+
+        asyncio.set_event_loop(self.loop)
+        task = self.loop.create_task(process())
+        task.add_done_callback(lambda _: None if self._is_buried else self.loop.stop())
+        try:
+            self.loop.run_forever()
+            if not task.done():
+                self._left = asyncio.all_tasks(self.loop)  # nobody else keeps them
+                return DIED
+            left = asyncio.all_tasks(self.loop)
+            assert not left, f"left behind: {left}"
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+            return task.result()
+        finally:
+            asyncio.set_event_loop(None)
+
+    def bury(self) -> None:
+        """Let go what a dead process still holds; nothing of it reaches the store."""
+        if self.loop.is_closed():
+            return
+        self.is_dead = self._is_buried = True
+        while tasks := asyncio.all_tasks(self.loop):
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=60))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+
+Work = Callable[[App], Awaitable[T]]
+AtWrite = Callable[[int], None]
+
+
+class World:
+    """A store, a clock, and the processes that come and go."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.store = MemoryStore(self.clock)
+        self.processes: list[Process] = []
+        self.effects: list[Any] = []
+        """What steps have done outside; a dead process does nothing any more."""
+
+    def live(
+        self,
+        work: Work[T],
+        *,
+        crash: Crash | None = None,
+        at_write: AtWrite | None = None,
+        **settings: Any,
+    ) -> T | Died:
+        """Open an app in a process of its own, and do the work with it."""
+        process = Process(self, crash, at_write)
+        self.processes.append(process)
+
+        async def live() -> T:
+            async with open_app(process.system, process.store, **settings) as app:
+                return await work(app)
+
+        return process.run(live)
+
+    @property
+    def process(self) -> Process:
+        """The process that lives now, or lived last."""
+        return self.processes[-1]
+
+    def does(self, effect: Any) -> None:
+        """Take note that a step does something outside."""
+        if not self.process.is_dead:
+            self.effects.append(effect)
+
+    def outcomes(self, id: str) -> list[Any]:
+        """Return the values that are recorded for steps of the run."""
+        entries = self.store._entries.get(f"run/{id}", [])
+        events = [decode(entry) for entry in entries if entry.type == Checkpointed.TYPE]
+        return [
+            event.value
+            for event in events
+            if isinstance(event, Checkpointed) and event.kind == "step" and event.error is None
+        ]
+
+    def history(self, id: str) -> list[tuple[str, Any]]:
+        """Return the entries of the run, for people."""
+        entries = self.store._entries.get(f"run/{id}", [])
+        return [(entry.type, from_text(entry.data)) for entry in entries]
+
+
+@contextmanager
+def worlds() -> Iterator[Callable[[], World]]:
+    """Give what makes worlds, and bury the dead of all of them in the end."""
+    made: list[World] = []
+
+    def make() -> World:
+        made.append(World())
+        return made[-1]
+
+    yield make
+    for world in made:
+        for process in world.processes:
+            process.bury()

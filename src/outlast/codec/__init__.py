@@ -6,7 +6,8 @@ when it is declared (`UsageError`), a value when it is written (`CodecError`, wi
 
     plain       plain JSON, its limits and its text
     signatures  the types that a function's annotations name
-    schema      what of a type's schema is refused or changed
+    unfit       the types that are refused
+    schema      what is changed in a type's schema
     typed       codecs of annotated types
     sameness    whether what came back is what was there
     paths       the ways into a value

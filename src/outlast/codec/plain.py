@@ -19,8 +19,8 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 LEVELS: Final = 200
 """How deep a value may be nested: a scalar lies at level 0, what is in a list at level 1."""
 
-INTEGER_DIGITS: Final = 4300
-"""How long an integer may be: Python and pydantic refuse to read a longer one."""
+INTEGER_DIGITS: Final = 4200
+"""How long an integer may be: Python and pydantic refuse to read one of more than about 4300."""
 
 _INTEGER_END: Final = 10**INTEGER_DIGITS
 _COLLECTIONS: Final = frozenset({dict, list})
@@ -100,7 +100,9 @@ def is_same(one: Json, other: Json) -> bool:
         return one.keys() == other.keys() and all(is_same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(is_same, one, other))
-    return one == other or (one != one and other != other)  # noqa: PLR0124  # NaN is as NaN
+    if isinstance(one, float):
+        return repr(one) == repr(other)  # NaN is as NaN, and zero has a sign.
+    return one == other
 
 
 def refusal(value: Any, path: str, levels: int = LEVELS) -> CodecError | None:
@@ -156,7 +158,11 @@ def too_deep(path: str) -> CodecError:
 
 def shown(value: object) -> str:
     """Return a short text of the value, with its type, for an error message."""
-    return f"{_repr.repr(value)} ({type(value).__qualname__})"
+    kind = type(value).__qualname__
+    try:
+        return f"{_repr.repr(value)} ({kind})"
+    except Exception:  # noqa: BLE001  # an integer may be too long to show, a `__repr__` may fail
+        return f"a value ({kind})"
 
 
 def shown_path(path: str) -> str:

@@ -85,7 +85,7 @@ class ErrorRecord:
                 error = make(cls)
                 error.args = tuple(args)
             vars(error).update(self.fields)
-            if isinstance(error, TaskFailed):
+            if isinstance(error, TaskFailed) and "error" in self.fields:
                 error.error = RunError(**vars(error)["error"])
         except Exception:  # noqa: BLE001  # its `__new__` may ask for what was not recorded
             return None

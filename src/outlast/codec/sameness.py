@@ -88,7 +88,7 @@ _Comparison = Callable[[Any, Any, int], _Found]
 
 def difference(before: object, after: object, levels: int = LEVELS) -> _Found:
     """Return the first part of the two values that is not the same, or None."""
-    kind: Any = type(before)
+    kind = type(before)
     if kind is not type(after):
         return Difference(before, after)
     if kind in _PLAINLY_EQUAL:
@@ -99,8 +99,7 @@ def difference(before: object, after: object, levels: int = LEVELS) -> _Found:
     return compare(before, after, levels - 1)
 
 
-@functools.lru_cache(maxsize=4096)
-def _comparison(kind: type) -> tuple[bool, _Comparison]:
+def _choose_comparison(kind: type) -> tuple[bool, _Comparison]:
     """Return whether values of the type have parts, and how two of them are compared."""
     if is_dataclass(kind):
         names = field_names(kind)
@@ -114,6 +113,10 @@ def _comparison(kind: type) -> tuple[bool, _Comparison]:
         if issubclass(kind, family):
             return False, functools.partial(_compare_scalars, is_same)
     return False, functools.partial(_compare_scalars, _are_equal)
+
+
+_comparison: Callable[[type], tuple[bool, _Comparison]]
+_comparison = functools.lru_cache(maxsize=4096)(_choose_comparison)
 
 
 def _derived_names(kind: type) -> frozenset[str]:
@@ -250,9 +253,7 @@ def _are_same_moments(before: Any, after: Any) -> bool:
 def _are_same_zones(before: dt.tzinfo | None, after: dt.tzinfo | None) -> bool:
     if before is after:
         return True
-    if before is None or after is None:
-        return False
-    if isinstance(before, TzInfo):
+    if isinstance(before, TzInfo) and after is not None:
         # What pydantic parsed has a fixed offset too, and equals that of the standard library.
         return before.utcoffset(None) == after.utcoffset(None)
     return type(before) is type(after) and repr(before) == repr(after)

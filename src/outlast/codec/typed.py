@@ -19,6 +19,7 @@ from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, Valida
 
 from outlast.codec import paths, plain, sameness, schema, signatures
 from outlast.codec.plain import Json
+from outlast.codec.unfit import FORM, Unfit, refuse_unfit
 from outlast.errors import CodecError, UsageError
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class _Typed:
 
     def __init__(self, annotation: Any) -> None:
         core = dict(TypeAdapter(annotation).core_schema)
-        schema.refuse_unfit(core)
+        refuse_unfit(core)
         fitted: Any = schema.fitted(core)
         config: Any = schema.CONFIG
         self._name = signatures.name_of(annotation)
@@ -191,12 +192,14 @@ def codec_for(annotation: Any, *, where: str) -> Codec[Any]:
     try:
         # Its text tells `A | B` from `B | A`: they are equal, but a value may come back as either.
         return _known_codec(annotation, repr(annotation))
-    except schema.Unfit as unfit:
+    except Unfit as unfit:
         named = f"{signatures.name_of(annotation)}{unfit.path}"
         said = f"{where}: {named} is {unfit.what}, and would not come back as it was"
         raise UsageError(f"{said}; {unfit.remedy}") from None
     except (PydanticUserError, PydanticUndefinedAnnotation, SchemaError) as error:
         raise _refused_by_pydantic(annotation, where, error) from error
+    except RecursionError:
+        raise UsageError(f"{where}: the type nests too many others; store it in parts") from None
 
 
 def _known_codec(annotation: Any, text: str) -> Codec[Any]:
@@ -253,7 +256,7 @@ def _refused_by_pydantic(annotation: Any, where: str, error: Exception) -> Usage
     elif code in ("class-not-fully-defined", "undefined-annotation"):
         why = f"pydantic misses a name: {error}; define it, and call model_rebuild()"
     else:
-        why = f"pydantic has no schema; {schema.FORM}"
+        why = f"pydantic has no schema; {FORM}"
     return UsageError(f"{where}: {what} {why}")
 
 

@@ -4,7 +4,7 @@ The one rule: a type is refused only if no value of it can pass, or if reading o
 the stored data's choosing. Whether this very value comes back is found out when it is written.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from outlast.codec.schema import MAPPINGS, Schema, schemas_in
@@ -45,7 +45,7 @@ def _refuse_imports(schema: Schema) -> None:
         function: Any = current.get("function")
         if isinstance(function, MAPPINGS):
             function = function.get("function")
-        if getattr(function, "__name__", None) == "import_string":
+        if _is_of_pydantic(function, {"import_string"}):
             remedy = "hand on the name as str, and look it up in the code"
             raise Unfit("", "ImportString, which imports by name", remedy)
         new = [part for _, _, part in schemas_in(current) if id(part) not in seen]
@@ -109,7 +109,7 @@ class _Search:
         written: Schema = schema.get("serialization") or {}
         writer: object = written.get("function")
         if writer is not None and not is_written:
-            if _is_of_secrets(writer):
+            if _is_of_pydantic(writer, _SECRETS):
                 remedy = "hand on where it is kept, not the secret; or give its field a serializer"
                 return Unfit(path, "a secret, which is written as asterisks", remedy)
             is_written = True
@@ -171,9 +171,9 @@ class _Search:
     }
 
 
-def _is_of_secrets(writer: object) -> bool:
-    module, name = getattr(writer, "__module__", ""), getattr(writer, "__name__", "")
-    return module == "pydantic.types" and name in _SECRETS
+def _is_of_pydantic(function: object, names: Collection[str]) -> bool:
+    module, name = getattr(function, "__module__", None), getattr(function, "__name__", None)
+    return name in names and str(module).startswith("pydantic.")
 
 
 def _class_name(cls: object) -> str:

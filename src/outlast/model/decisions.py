@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from outlast.codec import Json
-from outlast.codec.sameness import difference
+from outlast.codec.plain import Json, is_same
 from outlast.model.events import (
     Aborted,
     AttemptBegan,
@@ -102,4 +101,4 @@ def abort(run: Run, reason: str | None) -> Aborted | None:
 
 def is_said_again(run: Run, name: str, input: Json) -> bool:
     """Say whether a start names the same task with an equal input: then it joins the run."""
-    return run.start.name == name and difference(input, run.start.input) is None
+    return run.start.name == name and is_same(input, run.start.input)

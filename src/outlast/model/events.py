@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
-from outlast.codec import Json, from_text, to_text
+from outlast.codec.plain import Json, from_text, to_text
 from outlast.errors import Corrupt
 from outlast.journal import Draft, Entry
 

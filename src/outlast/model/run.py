@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
 
-from outlast.codec import Json
+from outlast.codec.plain import Json
 from outlast.journal import NEVER, CardFields, Entry
 from outlast.model.events import (
     Aborted,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from outlast.errors import OutlastError, Unavailable
@@ -121,23 +121,17 @@ class Counter(Generic[Desk]):
             self._waiting.put(None)
 
     def next(self) -> Call[Desk, Any] | None:
-        """Wait for a call, and begin it; None tells the thread to end."""
-        while (call := self._waiting.get()) is not None and not call.begin():
-            pass
-        return call
+        """Wait for a call, which is still to begin; None tells the thread to end."""
+        return self._waiting.get()
 
     def more(self) -> Call[Desk, Any] | None:
-        """Begin another call that waits already; None: there is none."""
-        while True:
-            try:
-                call = self._waiting.get_nowait()
-            except Empty:
-                return None
-            if call is None:
-                self._waiting.put(None)  # `next` is to find it
-                return None
-            if call.begin():
-                return call
+        """Return another call that waits already, and is still to begin; None: there is none."""
+        if self._waiting.empty():
+            return None
+        call = self._waiting.get()  # nobody else takes from it but its one thread
+        if call is None:
+            self._waiting.put(None)  # for `next` to find
+        return call
 
 
 class Mail:

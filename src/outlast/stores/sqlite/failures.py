@@ -33,6 +33,8 @@ def _of_driver(error: sqlite3.Error, path: str) -> OutlastError:
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
     if code in _DAMAGED:
         return Corrupt(f"the file {path!r} is damaged: {error}; restore it from a backup")
-    if code == sqlite3.SQLITE_TOOBIG:
-        return UsageError(f"a text is longer than SQLite takes: {error}")
+    if isinstance(error, sqlite3.IntegrityError):
+        return Corrupt(f"the tables of the file {path!r} contradict each other: {error}")
+    if isinstance(error, sqlite3.DataError | sqlite3.InterfaceError | sqlite3.ProgrammingError):
+        return UsageError(f"a value cannot be written or looked for: {error}")
     return Unavailable(f"the file {path!r} was not written or read: {error}")

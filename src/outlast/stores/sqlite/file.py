@@ -48,12 +48,12 @@ class OpenFile:
         self._lock = threading.Lock()
         self._is_open = False
 
-    def open(self) -> None:
+    def open(self, patience: float) -> None:
         """Open it, unless another store has.
 
         Raises:
-            UsageError: the file is not ours, or of a newer format.
-            Unavailable: it could not be read or written.
+            UsageError: the file is of a newer format.
+            Unavailable: it could not be read or written within `patience` seconds.
         """
         with self._lock:
             if self._is_open:
@@ -61,20 +61,16 @@ class OpenFile:
             directory = self.path.with_name(f"{self.path.name}-locks")
             directory.mkdir(exist_ok=True)
             self.hints = Hints()
-            self.turnstile = turnstile = Turnstile(directory)
+            self.turnstile = Turnstile(directory)
             self.presence = LockFiles(directory / "owners")
             self.presences: list[Presence] = [self.presence]
             name = str(self.path)
-            self.writer = Writer(name, self._for_writing, self._check, turnstile, self.hints)
+            self.writer = Writer(name, self._for_writing, self._check, self.turnstile, self.hints)
             self.readers = Readers(name, self._for_reading, self._check)
             self.watcher = Watcher(
                 self._for_reading, self.writer, self.hints, lambda: tuple(self.presences)
             )
-            try:
-                self.writer.open()
-            except BaseException:
-                turnstile.close()
-                raise
+            self.writer.open(patience)
             self.readers.open()
             self.watcher.open()
             self._is_open = True
@@ -87,13 +83,8 @@ class OpenFile:
             self._is_open = False
             self.watcher.close(patience)
             self.readers.close(patience)
-            if self.writer.close(patience) and self.turnstile is not None:
-                self.turnstile.close()
+            self.writer.close(patience)
             self.presence.close()
-
-    def holder(self) -> int | None:
-        """Return the process that wrote last, or is writing."""
-        return self.turnstile.holder() if self.turnstile is not None else None
 
     def use_full(self) -> None:
         """Have every commit wait for the disk from now on, for a store that asks for it."""
@@ -135,7 +126,7 @@ class OpenFile:
         check_identity(self.path, self.identity)
 
 
-def acquire(name: str, synchronous: Synchronous) -> OpenFile:
+def acquire(name: str, synchronous: Synchronous, patience: float) -> OpenFile:
     """Open the file, or share it with the stores of this process that have it open.
 
     Raises:
@@ -158,9 +149,9 @@ def acquire(name: str, synchronous: Synchronous) -> OpenFile:
         _open[found] = file
         file.users += 1
     try:
-        file.open()
+        file.open(patience)
     except BaseException:
-        release(file, 0.0)
+        release(file, patience)
         raise
     if synchronous == "full":
         file.use_full()

@@ -6,21 +6,15 @@ The one rule that must not be broken: a hint is told after the change is durable
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from outlast.store import Hint
-
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Iterable
 
-    from outlast.store import Listener
+    from outlast.store import Hint, Listener
     from outlast.stores.sqlite.calls import Mail
-
-ANY = Hint(None)
-"""Any journal may have changed."""
 
 
 class Hints:
@@ -29,6 +23,8 @@ class Hints:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: dict[object, tuple[int, asyncio.AbstractEventLoop, Listener]] = {}
+        self.writing = threading.Lock()
+        """Held while something is written and noted here: who sees it knows whose it is."""
         self._own: list[tuple[int, int]] = []
         self.own_alarms = 0
 
@@ -70,23 +66,13 @@ class Hints:
 
     # What this process wrote is told at once, and not once more when the watcher finds it.
 
-    @contextmanager
-    def writing(self, low: int, high: int, alarms: int) -> Generator[None]:
-        """Note that this process writes what counts from `low` + 1 to `high`, unless it fails."""
-        with self._lock:
-            before = self._own
-            if before and before[-1][1] == low:
-                self._own = [*before[:-1], (before[-1][0], high)]
-            else:
-                self._own = [*before, (low, high)]
-            self.own_alarms += alarms
-        try:
-            yield
-        except BaseException:
-            with self._lock:
-                self._own = before
-                self.own_alarms -= alarms
-            raise
+    def wrote(self, low: int, high: int, alarms: int) -> None:
+        """Note that this process wrote what counts from `low` + 1 to `high`, and so many alarms."""
+        if low < high:
+            if self._own and self._own[-1][1] == low:
+                low = self._own.pop()[0]
+            self._own.append((low, high))
+        self.own_alarms += alarms
 
     def is_own(self, updated: int) -> bool:
         """Say whether this process wrote it."""
@@ -94,5 +80,4 @@ class Hints:
 
     def forget(self, upto: int) -> None:
         """Forget what this process wrote up to that count."""
-        with self._lock:
-            self._own = [(low, high) for low, high in self._own if high > upto]
+        self._own = [(low, high) for low, high in self._own if high > upto]

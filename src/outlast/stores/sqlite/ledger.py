@@ -109,6 +109,7 @@ class Ledger:
         self._forget()
         self._seen = -1
         self.remains = False  # until the next transaction looks
+        self.hints.clear()
         if self._db.in_transaction:
             self._db.execute("rollback")
 

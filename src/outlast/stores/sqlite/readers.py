@@ -47,6 +47,8 @@ class Readers:
     def _run(self) -> None:
         db: sqlite3.Connection | None = None
         while (call := self.calls.next()) is not None:
+            if not call.begin():
+                continue
             try:
                 db = db or self._connect()
                 self._read(db, call)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from outlast.errors import UsageError
+from outlast.errors import Unavailable, UsageError
 from outlast.store import Traits
 from outlast.stores.sqlite.calls import MAX_WAITING, PATIENCE, Question
 from outlast.stores.sqlite.file import acquire, release
@@ -66,7 +66,9 @@ class SQLiteStore:
     async def __aenter__(self) -> Self:
         if self._entered:
             raise UsageError(f"the store of {self._path!r} is open already")
-        file = await _in_thread(lambda: acquire(self._path, self._synchronous), self._release)
+        file = await _in_thread(
+            lambda: acquire(self._path, self._synchronous, self._patience), self._release
+        )
         entered = _Entered(file, self._clock, self._presence or file.presence, self._patience)
         try:
             entered.namespace = await entered.write(
@@ -193,18 +195,17 @@ class _Entered:
         """Hear no more hints, and take the signs of life back."""
         for stop in self.stops:
             stop()
-        for owner in self._owners:
-            remains = await self.write(partial(Ledger.has_leases, owner=owner))
-            self.presence.release(owner, remains=remains)
         self.file.presences.remove(self.presence)
+        for owner in self._owners:
+            try:
+                remains = await self.write(partial(Ledger.has_leases, owner=owner))
+            except Unavailable:
+                remains = True
+            # What could not be stopped may still be at work: its leases end when this process does.
+            self.presence.release(owner, remains=remains)
 
     def _complain_of_writer(self) -> str:
-        holder = self.file.holder()
-        who = "this process" if holder == os.getpid() else f"process {holder}"
-        return (
-            f"the file '{self.file.path}' was not written within {self._patience} s: {who} is"
-            " writing to it; end that process if it hangs"
-        )
+        return self.file.writer.complaint(self._patience)
 
     def _complain_of_readers(self) -> str:
         return f"the file '{self.file.path}' was not read within {self._patience} s"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PID_WIDTH: Final = 20
+_CLOSED: Final = -1
 
 
 class Turnstile:
@@ -44,15 +45,18 @@ class Turnstile:
         fcntl.flock(self._write, fcntl.LOCK_UN)
 
     def holder(self) -> int | None:
-        """Return the process that was inside last, for messages."""
+        """Return the process that is or was inside last, for messages."""
+        if self._write == _CLOSED:
+            return None
         text = os.pread(self._write, _PID_WIDTH, 0).strip()
         return int(text) if text.isdigit() else None
 
     def close(self) -> None:
         """Let go of both files; a forked child does, too, so that a lock ends with its holder."""
-        for descriptor in (self._next, self._write):
+        descriptors = self._next, self._write
+        self._next = self._write = _CLOSED
+        for descriptor in descriptors:
             os.close(descriptor)
-        self._next = self._write = -1
 
 
 def _opened(path: Path) -> int:

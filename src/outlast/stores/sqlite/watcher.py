@@ -10,11 +10,11 @@ import logging
 import sqlite3
 import threading
 import time
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from outlast.store import Hint
 from outlast.stores.sqlite.calls import Call, Mail
-from outlast.stores.sqlite.hints import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,13 +60,14 @@ class Watcher:
     ) -> None:
         self._connect, self._writer, self._hints = connect, writer, hints
         self._presences = presences
-        self._ended = threading.Event()
+        self._looking, self._ended = threading.Event(), threading.Event()
         self._burying: set[tuple[int, str]] = set()
         self._thread = threading.Thread(target=self._run, name="outlast-watcher", daemon=True)
 
     def open(self) -> None:
-        """Start the thread."""
+        """Start the thread, and wait until it has had its first look."""
         self._thread.start()
+        self._looking.wait()
 
     def close(self, patience: float) -> None:
         """End the thread."""
@@ -76,14 +77,17 @@ class Watcher:
     # In the thread; the connection is known to nothing but its frames, see `Writer`.
 
     def _run(self) -> None:
-        db = self._connect()
         try:
-            self._look_out(db)
+            with closing(self._connect()) as db:
+                view = _View(db, self._hints)
+                self._looking.set()
+                self._look_out(view)
+        except sqlite3.Error:
+            _log.warning("no process will be heard of that writes or dies", exc_info=True)
         finally:
-            db.close()
+            self._looking.set()
 
-    def _look_out(self, db: sqlite3.Connection) -> None:
-        view = _View(db, self._hints)
+    def _look_out(self, view: _View) -> None:
         visit = 0.0
         while not self._ended.is_set():
             listeners = self._hints.namespaces()
@@ -108,7 +112,8 @@ class Watcher:
     def _burial(self, presence: Presence, owner: str) -> Call[Ledger, None]:
         def then(call: Call[Ledger, None]) -> None:
             if not call.error:
-                presence.forget(owner)
+                with suppress(OSError):  # another process removes what is left
+                    presence.forget(owner)
             self._burying.discard((id(presence), owner))
 
         return Call(lambda ledger: ledger.bury(owner), then)
@@ -120,7 +125,8 @@ class _View:
     def __init__(self, db: sqlite3.Connection, hints: Hints) -> None:
         self._db, self._hints = db, hints
         self._version = self._data_version()
-        self._sequence, self._alarms = self._counts()
+        self._sequence, alarms = self._counts()
+        self._alarms = alarms - hints.own_alarms
 
     def look(self, namespaces: Iterable[int]) -> None:
         """Tell who listens of what other processes wrote since the last look."""
@@ -128,35 +134,35 @@ class _View:
         if version == self._version:
             return
         self._version = version
-        mail = Mail()
         self._db.execute("begin")
         try:
             sequence, alarms = self._counts()
-            for namespace in namespaces:
-                hints = [Hint(None)] if alarms != self._alarms else self._changed(namespace)
-                self._hints.tell(((namespace, hint) for hint in hints), mail)
+            changed = {namespace: self._changed(namespace) for namespace in namespaces}
         finally:
             self._db.execute("rollback")
-        self._hints.forget(sequence)
-        self._sequence, self._alarms = sequence, alarms
+        mail = Mail()
+        with self._hints.writing:
+            alarms -= self._hints.own_alarms
+            for namespace, hints in changed.items():
+                told = [hint for updated, hint in hints if not self._hints.is_own(updated)]
+                if alarms > self._alarms or len(hints) == MAX_HINTS:
+                    told = [Hint(None)]
+                self._hints.tell(((namespace, hint) for hint in told), mail)
+            self._hints.forget(sequence)
+        self._sequence, self._alarms = sequence, max(alarms, self._alarms)
         mail.send()
 
-    def _changed(self, namespace: int) -> list[Hint]:
-        values = (namespace, self._sequence, MAX_HINTS)
-        rows = self._db.execute(_CHANGED, values).fetchall()
-        if len(rows) == MAX_HINTS:
-            return [ANY]
-        return [
-            Hint(key, revision, bool(closed))
-            for updated, key, revision, closed in rows
-            if not self._hints.is_own(updated)
-        ]
+    def _changed(self, namespace: int) -> list[tuple[int, Hint]]:
+        """Return what to tell of the journals that changed, with the count of their last write."""
+        rows = self._db.execute(_CHANGED, (namespace, self._sequence, MAX_HINTS))
+        return [(updated, Hint(key, rev, bool(closed))) for updated, key, rev, closed in rows]
 
     def _data_version(self) -> int:
         [version] = self._db.execute("pragma data_version").fetchone()
         return int(version)
 
     def _counts(self) -> tuple[int, int]:
-        """Return how many writes and alarms there were, of alarms only those of others."""
-        [sequence, alarms] = self._db.execute("select sequence, alarms from state").fetchone()
-        return sequence, alarms - self._hints.own_alarms
+        """Return how many writes and alarms there were."""
+        [counts] = self._db.execute("select sequence, alarms from state").fetchall()
+        sequence, alarms = counts
+        return sequence, alarms

@@ -5,6 +5,7 @@ The one rule that must not be broken: nobody is told that something is written b
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -12,13 +13,13 @@ from concurrent.futures import Future
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast.errors import OutlastError
+from outlast.errors import OutlastError, Unavailable
 from outlast.stores.sqlite.calls import Call, Counter, Mail
 from outlast.stores.sqlite.failures import in_our_words
 from outlast.stores.sqlite.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from outlast.stores.sqlite.hints import Hints
     from outlast.stores.sqlite.turnstile import Turnstile
@@ -57,19 +58,35 @@ class Writer:
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="outlast-writer", daemon=True)
 
-    def open(self) -> None:
-        """Start the thread, and wait until the file is open."""
-        self._thread.start()
-        self._opened.result()
+    def open(self, patience: float) -> None:
+        """Start the thread, and wait until the file is open.
 
-    def close(self, patience: float) -> bool:
-        """Have the calls written that wait, end the thread, and say whether it has ended in time.
+        Raises:
+            Unavailable: it was not open within `patience` seconds.
+        """
+        self._thread.start()
+        try:
+            self._opened.result(patience)
+        except TimeoutError:
+            self.calls.close()
+            raise Unavailable(self.complaint(patience)) from None
+
+    def close(self, patience: float) -> None:
+        """Have the calls written that wait, and end the thread.
 
         One that waits for a frozen process cannot be ended: it ends when its turn has come.
         """
         self.calls.close()
         self._thread.join(patience)
-        return not self._thread.is_alive()
+
+    def complaint(self, patience: float) -> str:
+        """Say who keeps others from writing, so that somebody can do something about it."""
+        holder = self._turnstile.holder()
+        who = "this process" if holder == os.getpid() else f"process {holder}"
+        return (
+            f"the file {self._path!r} was not written within {patience} s: {who} is writing to it;"
+            " end that process if it hangs"
+        )
 
     # In the thread. The connection is known to nothing but its frames: a forked child, which has no
     # such thread, can neither use nor close it.
@@ -79,6 +96,7 @@ class Writer:
             with self._turnstile:
                 db = self._connect()
         except Exception as error:  # noqa: BLE001 - it is raised where the file is opened
+            self._turnstile.close()
             self._opened.set_exception(in_our_words(error, self._path))
             return
         self._opened.set_result(None)
@@ -86,6 +104,7 @@ class Writer:
             self._serve(db)
         finally:
             db.close()
+            self._turnstile.close()
 
     def _serve(self, db: sqlite3.Connection) -> None:
         ledger = Ledger(db)
@@ -95,9 +114,8 @@ class Writer:
             if self.strict and not strict:
                 db.execute("pragma synchronous = full")
                 strict = True
+            calls = self._write_in_turn(ledger, first)
             mail = Mail()
-            with self._turnstile:
-                calls = self._write(ledger, self._batch(first))
             for call in calls:
                 call.deliver(mail)
             self._hints.tell(ledger.hints, mail)
@@ -109,22 +127,42 @@ class Writer:
                 empty = Call(_do_nothing)
                 self.calls.add(empty)
 
-    def _batch(self, first: Call[Ledger, Any]) -> Iterator[Call[Ledger, Any]]:
-        """Yield the first call, then those that wait, while they are not too many."""
-        end = time.monotonic() + BATCH_SECONDS
-        yield first
-        for _ in range(MAX_BATCH - 1):
-            if time.monotonic() > end or (call := self.calls.more()) is None:
-                return
-            yield call
+    def _write_in_turn(
+        self, ledger: Ledger, first: Call[Ledger, Any]
+    ) -> Sequence[Call[Ledger, Any]]:
+        """Write the first call and those that wait with it, and return them with their answers."""
+        # None is begun before it is our turn: until then its caller may withdraw it.
+        batch = self._batch(first)
+        try:
+            with self._turnstile:
+                return self._write(ledger, batch)
+        except OSError as error:  # there is no turnstile
+            calls = list(batch)
+            for call in calls:
+                call.fail(in_our_words(error, self._path))
+            return calls
 
-    def _write(self, ledger: Ledger, batch: Iterable[Call[Ledger, Any]]) -> list[Call[Ledger, Any]]:
-        """Write the calls in one transaction, and return them with their answers.
+    def _batch(self, first: Call[Ledger, Any]) -> Iterator[Call[Ledger, Any]]:
+        """Begin the first call, then those that wait, while they are not too many."""
+        end = time.monotonic() + BATCH_SECONDS
+        call: Call[Ledger, Any] | None = first
+        for _ in range(MAX_BATCH):
+            if call is None:
+                return
+            if call.begin():
+                yield call
+            if time.monotonic() > end:
+                return
+            call = self.calls.more()
+
+    def _write(
+        self, ledger: Ledger, calls: Iterator[Call[Ledger, Any]]
+    ) -> Sequence[Call[Ledger, Any]]:
+        """Write the calls in one transaction.
 
         One that cannot be written takes nobody with it: the others are written without it. Where
         the transaction fails as a whole, so do all of its calls, and nothing is left of any.
         """
-        calls = iter(batch)
         spoiled: list[Call[Ledger, Any]] = []
         while True:
             begun: list[Call[Ledger, Any]] = []
@@ -149,14 +187,14 @@ class Writer:
         begun: list[Call[Ledger, Any]],
     ) -> None:
         ledger.begin()
-        low, alarms = ledger.sequence, ledger.alarms
+        sequence, alarms = ledger.sequence, ledger.alarms
         for call in calls:
             begun.append(call)
             call.run(ledger)
-        # Known before it is done: the watcher may see it before this thread goes on.
-        with self._hints.writing(low, ledger.sequence, ledger.alarms - alarms):
+        with self._hints.writing:
             ledger.commit()
-            self._check()
+            self._hints.wrote(sequence, ledger.sequence, ledger.alarms - alarms)
+        self._check()
 
 
 def _do_nothing(_: Ledger) -> None:
@@ -165,6 +203,5 @@ def _do_nothing(_: Ledger) -> None:
 
 def _is_of_one_call(error: Exception) -> bool:
     """Say whether what was raised comes from what a call wants to write, not from the file."""
-    return not isinstance(error, sqlite3.Error | OSError | OutlastError) or isinstance(
-        error, sqlite3.DataError | sqlite3.IntegrityError | sqlite3.ProgrammingError
-    )
+    of_file = sqlite3.OperationalError | sqlite3.InternalError | OSError | OutlastError
+    return not isinstance(error, of_file) and type(error) is not sqlite3.DatabaseError

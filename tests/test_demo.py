@@ -19,7 +19,6 @@ import pytest
 pytestmark = pytest.mark.slow
 
 OUTLAST = (sys.executable, "-c", "from outlast.cli import main; main()")
-STDLIB = Path(sysconfig.get_path("stdlib"))
 IS_SOAK = bool(os.environ.get("OUTLAST_SOAK"))
 
 
@@ -104,7 +103,7 @@ def test_one_file_is_enough_and_one_database_serves_again(
     done = demo(file, "--seed", "2", "--db", database)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert "no recorded step ran again" in " ".join(done.stdout.replace("│", "").split())
+    assert "no recorded step ran again" in done.stdout
     assert "FAILS" not in done.stdout
     assert f"sqlite:///{quote(str(database))}" in done.stdout
     assert "outlast runs show" in done.stdout
@@ -231,10 +230,11 @@ def test_the_default_input_passes_with_every_seed(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not IS_SOAK, reason="takes minutes: `make soak`")
 def test_more_than_five_hundred_files_pass(
     demo: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    summary = passes(demo(STDLIB, "--json"))
+    summary = passes(demo(Path(sysconfig.get_path("purelib")), "--json"))
 
     assert summary["files"] > 500

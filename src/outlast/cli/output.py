@@ -4,9 +4,17 @@ The one rule that must not be broken: with `--json`, standard output holds one J
 line, and nothing else; what is said to people goes to standard error.
 """
 
+from __future__ import annotations
+
 import json
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE: Final = 250
+"""Columns where there is no terminal: what reads a pipe does not want its lines folded."""
 
 
 def tolerate_any_text() -> None:
@@ -15,6 +23,13 @@ def tolerate_any_text() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="backslashreplace")
+
+
+def console() -> Console:
+    """Return where text for people is printed."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 def print_json(document: Any) -> None:

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 import outlast
 from outlast import App, TaskRun, UsageError
-from outlast.cli.output import print_json
+from outlast.cli.output import console, print_json
 from outlast.engine.app import DEFAULT_URL
 
 MAX_SHOWN: Final = 100
 """Characters of an entry's data in a table."""
+
+SHOWN_ID: Final = 36
+"""Columns that an id has at least: a generated one is whole, to be copied."""
 
 
 @asynccontextmanager
@@ -59,14 +61,16 @@ async def list_runs(
     if as_json:
         print_json({"runs": [described(run) for run in page.items], "next": page.next})
         return
-    table = Table("id", "task", "status", "started", "title")
+    table = Table(Column("id", min_width=SHOWN_ID, overflow="fold"))
+    for name in ("task", "status", "started", "title"):
+        table.add_column(name)
     for run in page.items:
-        started = run.started_at.astimezone().isoformat(" ", "seconds")
+        started = f"{run.started_at.astimezone():%Y-%m-%d %H:%M:%S}"
         table.add_row(Text(run.id), Text(run.task), run.status, started, Text(run.title))
-    console = Console()
-    console.print(table)
+    screen = console()
+    screen.print(table)
     if page.next is not None:
-        console.print(f"There may be more: --after {page.next}", markup=False)
+        screen.print(f"There may be more: --after {page.next}", markup=False)
 
 
 async def show_run(url: str | None, namespace: str, id: str, *, last: int, as_json: bool) -> None:
@@ -82,18 +86,18 @@ async def show_run(url: str | None, namespace: str, id: str, *, last: int, as_js
         ]
         print_json({**described(run), "revision": entries[-1].revision, "history": history})
         return
-    console = Console()
+    screen = console()
     for name, value in described(run).items():
         if value not in (None, "", {}):
-            console.print(Text(f"{name:<11}{value}"), soft_wrap=True)
-    console.print()
+            screen.print(Text(f"{name:<11}{value}"), soft_wrap=True)
+    screen.print()
     table = Table("revision", "at", "type", "data", title=f"last {len(newest)} of {len(entries)}")
     for entry in newest:
         data = json.dumps(entry.data, ensure_ascii=False)
         short = data if len(data) <= MAX_SHOWN else f"{data[: MAX_SHOWN - 3]}..."
-        at = entry.at.astimezone().isoformat(" ", "milliseconds")
+        at = entry.at.astimezone().isoformat(" ", "milliseconds")[:-6]
         table.add_row(str(entry.revision), at, entry.type, Text(short))
-    console.print(table)
+    screen.print(table)
 
 
 async def signal_run(
@@ -152,7 +156,7 @@ async def _answer(run: TaskRun[Any], *, as_json: bool) -> None:
     if as_json:
         print_json(described(run))
     else:
-        Console().print(Text(f"{run.id} is {run.status}"), soft_wrap=True)
+        console().print(Text(f"{run.id} is {run.status}"), soft_wrap=True)
 
 
 def _pairs(tags: list[str]) -> dict[str, str] | None:

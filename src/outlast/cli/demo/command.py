@@ -13,44 +13,38 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from outlast import OutlastError, UsageError
-from outlast.cli.demo import screen
 from outlast.cli.demo.chaos import WorkerDied
+from outlast.cli.demo.screen import Screen, Silence, show, summary
 from outlast.cli.demo.sources import UnusablePath, default_path, find_sources
-from outlast.cli.demo.stage import Audience, Stalled, database_url, file_url, play
-from outlast.cli.output import fail, print_json
+from outlast.cli.demo.stage import Stalled, database_url, file_url, play
+from outlast.cli.output import console, fail, print_json
 
 MAX_SEED: Final = 1_000_000
 
 
 def run(path: Path | None, seed: int | None, db: str | None, *, as_json: bool) -> None:
     """Play the demo, and end the process with its status."""
+    seed = secrets.randbelow(MAX_SEED) if seed is None else seed
+    screen = console()
     try:
         sources = find_sources(path or default_path())
         url = _url(db) if db else None
-    except (UnusablePath, UsageError) as error:
-        fail(str(error), status=2, as_json=as_json)
-    seed = secrets.randbelow(MAX_SEED) if seed is None else seed
-    console = Console(highlight=False)
-    shown = None if as_json else screen.Screen(console, sources, seed)
-    try:
         directory = Path(tempfile.mkdtemp(prefix="outlast-demo-"))
         url = url or database_url(directory)
+        shown = None if as_json else Screen(screen, sources, seed)
         with shown.lit() if shown else nullcontext():
-            audience: Audience = shown or screen.Silence()
-            outcome = asyncio.run(play(sources, seed, directory, url, audience))
-    except KeyboardInterrupt:
-        fail("stopped; its workers are gone", status=130, as_json=as_json)
-    except UsageError as error:
+            outcome = asyncio.run(play(sources, seed, directory, url, shown or Silence()))
+    except (UnusablePath, UsageError) as error:
         fail(str(error), status=2, as_json=as_json)
     except (OutlastError, OSError, Stalled, WorkerDied) as error:
         fail(f"{type(error).__name__}: {error}", status=1, as_json=as_json)
+    except KeyboardInterrupt:
+        fail("stopped; its workers are gone", status=130, as_json=as_json)
     if as_json:
-        print_json(screen.summary(sources, seed, outcome))
+        print_json(summary(sources, seed, outcome))
     else:
-        screen.show(console, outcome)
+        show(screen, outcome)
     sys.exit(0 if outcome.passed else 1)
 
 

@@ -105,9 +105,7 @@ def _resumed(kills: Sequence[Kill]) -> Check:
     times = sorted(kill.resumed_after for kill in kills if kill.resumed_after is not None)
     seen = f"{len(times)} of {len(kills)} resumed"
     if times:
-        seen += (
-            f", after {times[len(times) // 2]:.2f} s in the middle and {times[-1]:.2f} s at most"
-        )
+        seen += f", after {times[len(times) // 2]:.2f} s (median) and {times[-1]:.2f} s at most"
     return Check("after each kill the run went on", len(times) == len(kills) > 0, seen)
 
 

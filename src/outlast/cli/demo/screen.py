@@ -3,6 +3,7 @@
 The one rule that must not be broken: any path can be shown, whatever bytes it is made of.
 """
 
+import shlex
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -119,8 +120,8 @@ def show(console: Console, outcome: Outcome) -> None:
 def next_commands(outcome: Outcome) -> list[str]:
     """Return commands that look at what the demo left behind."""
     return [
-        f"outlast runs show {outcome.run_id} --url '{outcome.url}'",
-        f"outlast runs list --url '{outcome.url}'",
+        f"outlast runs show {outcome.run_id} --url {shlex.quote(outcome.url)}",
+        f"outlast runs list --url {shlex.quote(outcome.url)}",
         "outlast demo PATH     # on files of your own",
     ]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-MAX_FILES: Final = 10_000
+MAX_FILES: Final = 16_000
 """More than these are refused: with three checkpoints for each, one turn has no room for them."""
 
 MAX_BYTES: Final = 2 * 1024 * 1024

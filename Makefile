@@ -33,7 +33,7 @@ check: .venv/dev.stamp  ## check format, lint, types, imports, spelling and docs
 	$(BIN)/ruff check
 	$(BIN)/mypy $(CODE)
 	$(BIN)/pyright
-	$(BIN)/pyright --ignoreexternal --verifytypes outlast
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --ignoreexternal --verifytypes outlast
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build

@@ -54,6 +54,11 @@ class Conflict(StoreError):
         actual: what the journal says.
     """
 
+    key: str
+    what: str
+    expected: object
+    actual: object
+
     def __init__(self, key: str, what: str, expected: object, actual: object) -> None:
         super().__init__(f"journal {key!r}: {what} is {actual!r}, not {expected!r}; read it again")
         self.key, self.what, self.expected, self.actual = key, what, expected, actual
@@ -67,6 +72,10 @@ class Fenced(StoreError):
         fence: what the change showed.
         current: the fence of the lease as it is now, or None where there is none.
     """
+
+    key: str
+    fence: Fence
+    current: Fence | None
 
     def __init__(self, key: str, fence: Fence, current: Fence | None) -> None:
         now = f"now {current} holds it" if current else "nobody holds it now"
@@ -89,6 +98,8 @@ class TaskFailed(TaskError):
         error: what it raised last.
     """
 
+    error: RunError
+
     def __init__(self, message: str, error: RunError) -> None:
         super().__init__(message)
         self.error = error
@@ -103,6 +114,11 @@ class RunError:
         traceback: its traceback as text.
         attempts: how many attempts had been made.
     """
+
+    type: str
+    message: str
+    traceback: str
+    attempts: int
 
     __slots__ = ("attempts", "message", "traceback", "type")
 
@@ -132,7 +148,9 @@ class TaskConflict(TaskError):
 class TaskNotFound(TaskError, KeyError):
     """No run has this id, or it was deleted."""
 
-    __str__ = Exception.__str__
+    def __str__(self) -> str:
+        # A `KeyError` would show the message in quotes.
+        return Exception.__str__(self)
 
 
 class StepFailed(TaskError):
@@ -143,6 +161,10 @@ class StepFailed(TaskError):
         message: its message.
         traceback: its traceback as text.
     """
+
+    type: str
+    message: str
+    traceback: str
 
     def __init__(self, type: str, message: str, traceback: str = "") -> None:
         super().__init__(f"{type}: {message}" if message else type)
@@ -167,6 +189,8 @@ class CodecError(OutlastError):
     Attributes:
         path: where in the value, such as `result['items'][3].when`.
     """
+
+    path: str
 
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)

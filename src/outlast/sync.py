@@ -93,6 +93,10 @@ class Flag:
 class TaskContext(Generic[In]):
     """What a plain handler knows and may ask for: `outlast.TaskContext` without `await`."""
 
+    step: Step
+    cancel: Flag
+    shutdown: Flag
+
     def __init__(self, calls: Calls, app: App) -> None:
         self._context: AsyncTaskContext[In] = AsyncTaskContext(calls, app)
         self._bridge = _Bridge(calls)

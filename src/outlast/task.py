@@ -135,10 +135,13 @@ class TaskContext(Generic[In]):
         shutdown: set when its worker wants to stop.
     """
 
+    cancel: asyncio.Event
+    shutdown: asyncio.Event
+    step: Step
+
     def __init__(self, calls: Calls, app: App) -> None:
         self._calls, self._turn, self._app = calls, calls.turn, app
-        self.cancel: asyncio.Event = calls.turn.cancel
-        self.shutdown: asyncio.Event = calls.turn.shutdown
+        self.cancel, self.shutdown = calls.turn.cancel, calls.turn.shutdown
         self.step = Step(calls, StepOptions())
         self._input = cast("In", calls.turn.definition.input.load(calls.turn.run.start.input))
 
@@ -258,6 +261,8 @@ class _Overrides:
 
 class Task(Generic[In, Out]):
     """A function whose runs are durable; made by `@task`."""
+
+    name: str
 
     def __init__(self, definition: Definition, overrides: _Overrides = _Overrides()) -> None:
         self._definition, self._overrides = definition, overrides

@@ -44,6 +44,10 @@ class App:
     once.
     """
 
+    url: str
+    resources: Any
+    max_payload: int
+
     def __init__(
         self,
         url: str,

@@ -37,6 +37,8 @@ class Timer(Protocol):
 class System:
     """The real machine."""
 
+    threads: Threads
+
     def __init__(self) -> None:
         self.threads = Threads()
         self._random = random.Random()

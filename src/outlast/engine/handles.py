@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -98,6 +98,15 @@ class TaskRun(Generic[Out_co]):
         task: the name of its task.
         started_at: when the run was accepted.
     """
+
+    id: str
+    status: Status
+    task: str
+    title: str
+    tags: Mapping[str, str]
+    source: str
+    session_id: str | None
+    started_at: datetime
 
     def __init__(self, client: Client, head: Head, definition: Definition | None) -> None:
         self._client, self._definition = client, definition

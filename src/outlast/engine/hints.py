@@ -13,6 +13,8 @@ from outlast.store import Hint, Listener, Store
 class Hints:
     """Passes a store's hints on to those who wait for one journal, or for any."""
 
+    close: Callable[[], None]
+
     def __init__(self, store: Store) -> None:
         self._by_key: dict[str, dict[object, Listener]] = defaultdict(dict)
         self._for_all: dict[object, Listener] = {}

@@ -19,7 +19,7 @@ from outlast.errors import StoreError
 from outlast.journal import Fence, Lease
 from outlast.store import Store
 
-log = logging.getLogger("outlast")
+log: Final = logging.getLogger("outlast")
 
 BLOCKED_FOR: Final = 300.0
 """Seconds without an answer after which an event loop is given up, and its leases run out."""

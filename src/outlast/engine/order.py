@@ -25,6 +25,8 @@ _LOOK_AGAIN: Final = 1.0
 class Order:
     """What the handler of one turn was given, and what it waits for."""
 
+    handed: int
+
     def __init__(self, system: System, mark: object) -> None:
         self.handed = 0
         self.waits: set[asyncio.Future[Any]] = set()

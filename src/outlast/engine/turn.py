@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from outlast.engine.record import Late, Record
     from outlast.model.run import Checkpoint, Run
 
-log = logging.getLogger("outlast")
+log: Final = logging.getLogger("outlast")
 
 StopReason = Literal["cancel", "timeout", "steered", "shutdown", "lease_lost"]
 
@@ -46,6 +46,14 @@ class Turn:
         thrown: what ended the turn from outside.
         lost: called when a write shows that the lease is over.
     """
+
+    record: Record
+    system: System
+    definition: Definition
+    loop: asyncio.AbstractEventLoop
+    order: Order
+    cancel: asyncio.Event
+    shutdown: asyncio.Event
 
     def __init__(self, record: Record, system: System, definition: Definition) -> None:
         self.record, self.system, self.definition = record, system, definition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from outlast.errors import Conflict, OutlastError, UsageError
 from outlast.journal import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class MemoryStore:
     """Journals of one process, gone with it."""
 
-    traits = Traits(atomic=True)
+    traits: Final = Traits(atomic=True)
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -31,7 +31,7 @@ class SkippingLoop(asyncio.SelectorEventLoop):
     """An event loop that skips the time in which nothing happens."""
 
     def __init__(self, clock: FakeClock | None = None) -> None:
-        self.clock = clock or FakeClock()
+        self.clock: FakeClock = clock or FakeClock()
         self.threads_at_work: Callable[[], int] = int
         super().__init__(_SkippingSelector(self))
 
@@ -63,10 +63,9 @@ class FakeSystem(System):
     def __init__(self, loop: SkippingLoop, seed: int = 0) -> None:
         super().__init__()
         self._clock, self._random = loop.clock, random.Random(seed)
-        self.threads = _CountedThreads()
-        loop.threads_at_work = lambda: self.threads.at_work
-
-    threads: _CountedThreads
+        threads = _CountedThreads()
+        self.threads = threads
+        loop.threads_at_work = lambda: threads.at_work
 
     def wall(self) -> float:
         """Return seconds since 1970."""
@@ -97,7 +96,7 @@ class FakeSystem(System):
 class _CountedThreads(Threads):
     """Threads that say how many of them somebody waits for."""
 
-    at_work = 0
+    at_work: int = 0
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         self.at_work += 1

@@ -67,6 +67,10 @@ class Seen:
 class Client:
     """What an open app does with runs."""
 
+    around: Surroundings
+    worker: Worker | None
+    max_payload: int
+
     def __init__(self, around: Surroundings, worker: Worker | None, max_payload: int) -> None:
         self.around, self.worker, self.max_payload = around, worker, max_payload
         self._floor: int | None = None
@@ -81,7 +85,7 @@ class Client:
         """
         claim = None
         if self.worker is not None and not is_delayed:
-            claim = self.worker.reserve(created.queue, created.name)
+            claim = self.worker.reserve(key_of(id), created.queue, created.name)
         run = Run()
         events: list[Event] = [created] if claim is None else [created, TurnBegan(1)]
         now = self.around.system.wall()
@@ -107,7 +111,7 @@ class Client:
         finally:
             if claim is not None and not is_begun:
                 assert self.worker is not None
-                self.worker.unreserve()
+                self.worker.unreserve(key_of(id))
         if seen.run is not run and not decisions.is_said_again(
             seen.run, created.name, created.input
         ):

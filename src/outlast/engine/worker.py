@@ -19,7 +19,7 @@ from outlast.store import Hint, Lane
 if TYPE_CHECKING:
     from outlast.engine.definition import Definition
 
-log = logging.getLogger("outlast")
+log: Final = logging.getLogger("outlast")
 
 _LOOKS_AGAIN: Final = 5.0
 """Seconds after which a worker looks for work, and its runs for news, without a hint."""
@@ -33,6 +33,10 @@ _RESTS_AFTER: Final = 0.05
 
 class Worker:
     """The runs at work in this app."""
+
+    owner: str
+    lease: float
+    grace: float
 
     def __init__(
         self,
@@ -48,7 +52,8 @@ class Worker:
         self._around, self._queues, self._concurrency = surroundings, tuple(queues), concurrency
         self._leases = Leases(surroundings.store, surroundings.system, lease)
         self._active: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
-        self._reserved = 0
+        self._reserved: list[str] = []
+        self._may_have_left = True  # there may be work that the last claim did not take
         self._wake = asyncio.Event()
         self._is_closing = False
         self._loop: asyncio.Task[None] | None = None
@@ -85,22 +90,22 @@ class Worker:
 
     # New runs, made and taken up in one write
 
-    def reserve(self, queue: str, name: str) -> Claim | None:
+    def reserve(self, key: str, queue: str, name: str) -> Claim | None:
         """Keep a place for a run that is about to be made; None where there is none."""
-        is_full = len(self._active) + self._reserved >= self._concurrency
+        is_full = self._free <= 0
         if is_full or self._is_closing or queue not in self._queues or name not in TASKS.by_name():
             return None
-        self._reserved += 1
+        self._reserved.append(key)
         return Claim(self.owner, self.lease, self._around.system.draw_name())
 
-    def unreserve(self) -> None:
+    def unreserve(self, key: str) -> None:
         """Give the place back: the run was not made, or not by us."""
-        self._reserved -= 1
+        self._reserved.remove(key)
         self._wake.set()
 
     def begin_new(self, head: Head, run: Run, asked_at: float) -> None:
         """Run what was made with the claim that `reserve` gave."""
-        self._reserved -= 1
+        self._reserved.remove(head.key)
         definition = TASKS.by_name()[run.start.name]
         self._begin(head, run, definition, asked_at, is_new=True)
 
@@ -115,11 +120,15 @@ class Worker:
                 for attempt, _ in self._active.values():
                     attempt.look()
 
+    @property
+    def _free(self) -> int:
+        return self._concurrency - len(self._active) - len(self._reserved)
+
     async def _claim(self) -> float | None:
         """Take what is due, and return in how many seconds there may be more."""
-        free = self._concurrency - len(self._active) - self._reserved
-        definitions = TASKS.by_name()
+        free, definitions = self._free, TASKS.by_name()
         lanes = [Lane(queue, name) for queue in self._queues for name in definitions]
+        self._may_have_left = free <= 0
         if free <= 0 or not lanes:
             return None
         system = self._around.system
@@ -134,7 +143,10 @@ class Worker:
         for head in claimed.heads:
             definition = definitions[head.card.name]
             self._begin(head, Run(), definition, asked_at, is_new=False)
-        return claimed.next_in if len(claimed.heads) < free else None
+        if len(claimed.heads) < free:
+            return claimed.next_in
+        self._may_have_left = True
+        return None
 
     def _begin(
         self, head: Head, run: Run, definition: Definition, asked_at: float, *, is_new: bool
@@ -143,10 +155,10 @@ class Worker:
         record = Record(self._around.store, self._around.system, head, run)
         attempt = Attempt(self._around, record, definition, is_new=is_new)
         self._leases.keep(head.lease, asked_at, lambda: attempt.stop(Stop.LEASE_LOST))
-        task = self._around.system.spawn(self._run(head, attempt), f"run {head.key}")
+        task = self._around.system.spawn(self._run(head, record, attempt), f"run {head.key}")
         self._active[head.key] = attempt, task
 
-    async def _run(self, head: Head, attempt: Attempt) -> None:
+    async def _run(self, head: Head, record: Record, attempt: Attempt) -> None:
         assert head.lease is not None
         try:
             await attempt.run()
@@ -158,9 +170,14 @@ class Worker:
             self._leases.forget(head.lease)
             if self._active.get(head.key, (None,))[0] is attempt:
                 del self._active[head.key]
-            self._wake.set()
+            # A run that has ended leaves a place, which is worth a look at the store only if there
+            # was too little room before; one that has not may be due again.
+            if self._may_have_left or record.run.outcome is None or self._is_closing:
+                self._wake.set()
 
     def _hear(self, hint: Hint) -> None:
         # What our own runs write is no work for us, and neither is what has ended.
-        if hint.key not in self._active and not hint.closed:
+        is_own = hint.key in self._active or hint.key in self._reserved
+        if not is_own and not hint.closed:
+            self._may_have_left = True
             self._wake.set()

@@ -10,7 +10,7 @@ from typing import Any, Final
 from bench.imports import compare_imports
 from bench.machine import describe
 from bench.processes import Load, load
-from bench.rounds import Comparison
+from bench.rounds import Comparison, Count
 from bench.steps import compare_steps
 from bench.tasks import compare_tasks
 
@@ -26,16 +26,36 @@ class Sizes:
     rounds: int
     import_rounds: int
     load_rounds: int
-    steps: int
-    tasks_alone: int
-    tasks_together: int
+    steps: Count
+    task: Count
+    tasks: Count
     seconds: float
     callers: tuple[int, ...]
     fsyncs: int
 
 
-FULL: Final = Sizes(7, 21, 3, 1_000, 250, 1_000, 4.0, (1, 16), 500)
-QUICK: Final = Sizes(1, 1, 1, 20, 5, 32, 0.1, (2,), 5)
+FULL: Final = Sizes(
+    rounds=15,
+    import_rounds=21,
+    load_rounds=3,
+    steps=Count(250, 400),
+    task=Count(100, 150),
+    tasks=Count(300, 600),
+    seconds=4.0,
+    callers=(1, 16),
+    fsyncs=300,
+)
+QUICK: Final = Sizes(
+    rounds=1,
+    import_rounds=1,
+    load_rounds=1,
+    steps=Count(2, 10),
+    task=Count(1, 4),
+    tasks=Count(8, 32),
+    seconds=0.1,
+    callers=(2,),
+    fsyncs=5,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +82,9 @@ def measure(sizes: Sizes, within: Path, tell: Callable[[str], None]) -> Figures:
     tell("sequential steps")
     steps = compare_steps(sizes.steps, rounds=sizes.rounds, within=within)
     tell("one-step tasks, 1 at a time")
-    task = compare_tasks(sizes.tasks_alone, 1, rounds=sizes.rounds, within=within)
+    task = compare_tasks(sizes.task, 1, rounds=sizes.rounds, within=within)
     tell("one-step tasks, 32 at a time")
-    tasks = compare_tasks(sizes.tasks_together, 32, rounds=sizes.rounds, within=within)
+    tasks = compare_tasks(sizes.tasks, 32, rounds=sizes.rounds, within=within)
     tell("imports")
     imports = compare_imports(rounds=sizes.import_rounds, within=within)
     loads: list[Load] = []

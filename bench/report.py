@@ -17,9 +17,9 @@ _COLUMN: Final = 16
 def lines(figures: Figures) -> Iterator[str]:
     """Yield the report."""
     yield _machine(figures.machine)
-    yield f"medians of {figures.sizes.rounds} rounds; ratios are medians of each round's own"
+    yield f"medians of {figures.sizes.rounds} rounds; a ratio is the median of the rounds' own"
     yield ""
-    yield _row("", "outlast", "raw", "ratio", "target")
+    yield _row("", "outlast", "raw", "ratio", "its spread", "target")
     yield _compared("sequential steps/s", figures.steps, least=MIN_STEPS_RATIO)
     yield _compared("one-step tasks/s, 1 at a time", figures.task)
     yield _compared("one-step tasks/s, 32 at a time", figures.tasks)
@@ -47,7 +47,8 @@ def _compared(
         target = f">= {least} {_verdict(is_met=ratio >= least)}"
     if most is not None:
         target = f"<= {most} {_verdict(is_met=ratio <= most)}"
-    return _row(label, f"{ours:,.0f}", f"{raw:,.0f}", f"{ratio:.2f}", target)
+    spread = f"({min(comparison.ratios):.2f} to {max(comparison.ratios):.2f})"
+    return _row(label, f"{ours:,.0f}", f"{raw:,.0f}", f"{ratio:.2f}", spread, target)
 
 
 def _load(load: Load) -> Iterator[str]:

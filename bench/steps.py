@@ -9,43 +9,48 @@ from time import perf_counter
 import outlast
 from bench.payload import answer
 from bench.raw import RawLedger, one_by_one
-from bench.rounds import Comparison, compare
+from bench.rounds import Comparison, Count, compare
 from bench.written import WrittenRun, sample
 from outlast import TaskContext, task
 
 
 @task(name="bench.steps")
-async def steps(ctx: TaskContext[int]) -> float:
-    """Return how many seconds so many steps took."""
-    began = perf_counter()
-    for number in range(ctx.input):
+async def steps(ctx: TaskContext[Count]) -> float:
+    """Return how many seconds the steps took that count."""
+    began = 0.0
+    for number in range(ctx.input.total):
+        if number == ctx.input.before:
+            began = perf_counter()
         await ctx.step("answer", answer, number)
     return perf_counter() - began
 
 
-async def ours(file: Path, count: int) -> float:
+async def ours(file: Path, count: Count) -> float:
     """Return steps per second of one run, without its start and its end."""
     async with outlast.open(f"sqlite:///{file}"):
         result = await steps.run(count, id="steps")
     assert result.output is not None
-    return count / result.output
+    return count.measured / result.output
 
 
-async def raw(file: Path, run: WrittenRun) -> float:
+async def raw(file: Path, run: WrittenRun, count: Count) -> float:
     """Return steps per second where each is one transaction, and nothing else."""
-    numbers = range(1, len(run.changes) - 1)
+    began = 0.0
     async with one_by_one(file) as write:
         await write(partial(RawLedger.create, run=run))
-        began = perf_counter()
-        for number in numbers:
-            await write(partial(RawLedger.append, run=run, number=number))
+        for number in range(count.total):
+            if number == count.before:
+                began = perf_counter()
+            await write(partial(RawLedger.append, run=run, number=number + 1))
         elapsed = perf_counter() - began
         await write(partial(RawLedger.end, run=run))
-    return len(numbers) / elapsed
+    return count.measured / elapsed
 
 
-def compare_steps(count: int, *, rounds: int, within: Path) -> Comparison:
+def compare_steps(count: Count, *, rounds: int, within: Path) -> Comparison:
     """Compare steps per second of a run of so many."""
     measure_ours = partial(ours, count=count)
-    [run] = sample(measure_ours, lambda runs: partial(raw, run=runs[0]), within)
-    return compare("steps/s", measure_ours, partial(raw, run=run), rounds=rounds, within=within)
+    measure_raw = partial(raw, count=count)
+    [run] = sample(measure_ours, lambda runs: partial(measure_raw, run=runs[0]), within)
+    limit = partial(measure_raw, run=run)
+    return compare("steps/s", measure_ours, limit, rounds=rounds, within=within)

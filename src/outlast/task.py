@@ -242,7 +242,7 @@ class TaskContext(Generic[In]):
         Raises:
             CodecError: the value cannot be written.
         """
-        self._turn.raise_thrown()
+        await self._turn.check_thrown()
         data = self._app.client.dump(_ANY, value, f"an item of run {self.id!r}")
         await self._calls.emission.emit(data)
 

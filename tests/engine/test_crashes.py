@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from outlast import (
     sync,
     task,
 )
-from tests.engine.world import DIED, Crash, World, head_of, run_of
+from tests.engine.world import DIED, Crash, Lost, World, head_of, run_of
 
 Drive = Callable[[App], Awaitable[Any]]
 Scenario = Callable[[World], Drive]
@@ -62,7 +63,7 @@ async def outcome_of(run: TaskRun[Any]) -> Outcome:
 
 def does(world: World, label: str) -> str:
     """Do something outside, which gives its own name: once recorded, it is not done again."""
-    assert world.process.is_dead or label not in world.outcomes("r"), f"{label} is done again"
+    assert not world.is_heard or label not in world.outcomes("r"), f"{label} is done again"
     world.does(label)
     return label
 
@@ -116,7 +117,6 @@ def many_at_once(world: World) -> Drive:
 
 def whoever_comes_first(world: World) -> Drive:
     """The branch depends on the order, and the order on the first process alone."""
-    taken: list[str] = []
     patience = {"a": [0.2, 0.1], "b": [0.1, 0.3], "c": [0.3, 0.2]}
 
     async def work(label: str) -> str:
@@ -132,17 +132,14 @@ def whoever_comes_first(world: World) -> Drive:
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for one in done:
                 order.append(one.result())
-                await ctx.step(f"after {one.result()}", str, "".join(order))
-        # What was recorded of the branches is all of one order.
-        branches = [str(slot.name) for slot in run_of(world.store, "r").checkpoints]
-        assert [name for name in branches if name.startswith("after")] == [
-            f"after {label}" for label in order
-        ]
-        taken[:] = order
+                await ctx.step("after " + "".join(order), str)
         return sorted(order)
 
     async def drive(app: App) -> Outcome:
-        return await outcome_of(await handler.options(app=app).start(None, id="r"))
+        outcome = await outcome_of(await handler.options(app=app).start(None, id="r"))
+        branches = [slot.name for slot in run_of(world.store, "r").checkpoints]
+        assert len(branches) == 6, branches  # one branch was taken, from the first step to the last
+        return outcome
 
     return drive
 
@@ -276,7 +273,7 @@ def steps_that_stream(world: World) -> Drive:
             for word in ("one", "two", "three"):
                 await ctx.emit(f"{label} {word}")
                 await asyncio.sleep(0.06)
-                if word == "two" and label not in failed and not world.process.is_dead:
+                if word == "two" and label not in failed and world.is_heard:
                     failed.append(label)
                     raise OSError("a slip of the tongue")
             return does(world, label)
@@ -385,23 +382,139 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
     return chosen
 
 
+Sweep = Callable[[World, Drive], Any]
+"""Lives a world to its end, with one thing going wrong on the way."""
+
+
+def sweep(
+    scenario: Scenario, make_world: Callable[[], World], ways: Callable[[int], dict[str, Sweep]]
+) -> None:
+    """Let one thing go wrong, each time another; what comes out in the end must be the same."""
+    world = make_world()
+    undisturbed = world.live(scenario(world))
+    effects = set(world.effects)
+
+    for way, live in ways(world.process.writes).items():
+        world = make_world()
+        answer = live(world, scenario(world))
+
+        assert answer == undisturbed, f"{way}: {world.history('r')}"
+        assert set(world.effects) <= effects, way
+        assert head_of(world.store, "r").closed, way
+        assert head_of(world.store, "r").lease is None, way
+
+
+def crashes(writes: int) -> list[Crash]:
+    return [Crash(write, after) for write in range(1, writes + 1) for after in (False, True)]
+
+
 def test_a_crash_at_any_write_changes_nothing(
     scenario: Scenario, make_world: Callable[[], World]
 ) -> None:
+    def live(world: World, drive: Drive, crash: Crash) -> Any:
+        answer = world.live(drive, crash=crash)
+        return world.live(drive) if answer is DIED else answer
+
+    sweep(
+        scenario,
+        make_world,
+        lambda writes: {str(crash): partial(live, crash=crash) for crash in crashes(writes)},
+    )
+
+
+def test_a_crash_of_whoever_took_over_changes_nothing(
+    scenario: Scenario, make_world: Callable[[], World]
+) -> None:
+    def live(world: World, drive: Drive, first: Crash, second: Crash) -> Any:
+        for crash in (first, second):
+            if (answer := world.live(drive, crash=crash)) is not DIED:
+                return answer
+        return world.live(drive)
+
+    def ways(writes: int) -> dict[str, Sweep]:
+        halves = [Crash(write, after=True) for write in range(2, writes, 3)]
+        return {
+            f"{first}, then {second}": partial(live, first=first, second=second)
+            for first in halves
+            for second in crashes(3)
+        }
+
+    sweep(scenario, make_world, ways)
+
+
+def test_a_process_thawed_after_another_has_gone_on_changes_nothing(
+    scenario: Scenario, make_world: Callable[[], World]
+) -> None:
+    def live(world: World, drive: Drive, crash: Crash) -> Any:
+        answer = world.live(drive, crash=crash)
+        if answer is not DIED:
+            return answer
+        frozen, answer = world.process, world.live(drive)
+        entries = world.history("r")
+        assert frozen.thaw() == answer
+        assert world.history("r") == entries
+        return answer
+
+    sweep(
+        scenario,
+        make_world,
+        lambda writes: {str(crash): partial(live, crash=crash) for crash in crashes(writes)},
+    )
+
+
+@pytest.mark.parametrize("grace", [timedelta(0), timedelta(seconds=2)], ids=["at once", "grace"])
+def test_a_shutdown_at_any_write_changes_nothing_and_is_no_death(
+    scenario: Scenario, grace: timedelta, make_world: Callable[[], World]
+) -> None:
+    def live(world: World, drive: Drive, write: int) -> Any:
+        async def leave(app: App) -> Any:
+            leaving = asyncio.Event()
+            world.process.at_write = lambda number: leaving.set() if number == write else None
+            driving = asyncio.ensure_future(drive(app))
+            waiting = asyncio.ensure_future(leaving.wait())
+            await asyncio.wait({driving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.cancel():
+                return await driving
+            driving.cancel()
+            return DIED
+
+        answer = world.live(leave, grace=grace)
+        if answer is DIED:
+            if "run/r" in world.store._heads:
+                run, head = run_of(world.store, "r"), head_of(world.store, "r")
+                assert run.deaths == 0
+                assert head.lease is None
+                assert run.status in ("pending", "running") or head.closed
+            answer = world.live(drive)
+            assert run_of(world.store, "r").deaths == 0
+        return answer
+
+    sweep(
+        scenario,
+        make_world,
+        lambda writes: {f"write {n}": partial(live, write=n) for n in range(1, writes + 1)},
+    )
+
+
+def test_a_call_or_an_answer_that_is_lost_changes_nothing(
+    scenario: Scenario, make_world: Callable[[], World]
+) -> None:
     world = make_world()
-    undisturbed = world.live(scenario(world))
-    writes = world.process.writes
-    effects = set(world.effects)
+    world.live(scenario(world))
+    calls, effects = world.process.calls, Counter(world.effects)
 
-    for number in range(1, writes + 1):
-        for after in (False, True):
-            crash, world = Crash(number, after), make_world()
-            drive = scenario(world)
-            answer = world.live(drive, crash=crash)
-            if answer is DIED:
-                answer = world.live(drive)
+    def live(world: World, drive: Drive, lost: Lost) -> Any:
+        answer = world.live(drive, lost=lost)
+        assert Counter(world.effects) == effects, lost
+        assert run_of(world.store, "r").recoveries == 0, lost
+        return answer
 
-            assert answer == undisturbed, f"crash {crash}: {world.history('r')}"
-            assert set(world.effects) <= effects, f"crash {crash}"
-            assert head_of(world.store, "r").closed
-            assert head_of(world.store, "r").lease is None
+    sweep(
+        scenario,
+        make_world,
+        lambda _: {
+            str(lost): partial(live, lost=lost)
+            for call in range(1, calls + 1)
+            for lost in (Lost(call, after=False), Lost(call, after=True))
+        },
+    )

@@ -161,43 +161,62 @@ class Crash:
         return f"{'after' if self.after else 'before'} write {self.write}"
 
 
-class Process:
-    """An event loop with an app, which ends by itself, or is killed and never run again."""
+@dataclass(frozen=True)
+class Lost:
+    """The n-th call of the store, from 1, does not arrive; or its answer does not."""
 
-    def __init__(self, world: World, crash: Crash | None, at_write: AtWrite | None) -> None:
+    call: int
+    after: bool
+
+    def __str__(self) -> str:
+        return f"{'answer' if self.after else 'call'} {self.call}"
+
+
+class Process:
+    """An event loop with an app, which ends by itself, or is killed or frozen where a test says."""
+
+    def __init__(self, world: World, crash: Crash | None, lost: Lost | None) -> None:
         self.loop = SkippingLoop(world.clock)
         self.system = FakeSystem(self.loop, seed=len(world.processes))
         self.store = Wire(world.store)
         self.store.before, self.store.after = self._before, self._after
-        self.is_dead, self.writes = False, 0
+        self.is_dead, self.writes, self.calls = False, 0, 0
+        self.at_write: Callable[[int], None] = lambda number: None
+        """Called at each write with its number, from 1."""
         self._is_buried = False
-        self._crash, self._at_write = crash, at_write
+        self._crash, self._lost = crash, lost
+        self._task: asyncio.Task[Any] | None = None
         self._left: set[asyncio.Task[Any]] = set()
+        self._ice: asyncio.Future[None] | None = None
 
     async def _before(self, verb: Verb, argument: Any) -> None:
         if self._is_buried:
             raise Unavailable("the process is dead")
-        if self.is_dead:
-            await self._hang()
+        if self._ice is not None:
+            await self._ice
+            return
+        self.calls += 1
+        if self._lost == Lost(self.calls, after=False):
+            raise Unavailable("the request was lost")
         if verb == "commit":
             self.writes += 1
-            if self._at_write is not None:
-                self._at_write(self.writes)
+            self.at_write(self.writes)
             if self._crash == Crash(self.writes, after=False):
                 await self._die()
 
     async def _after(self, verb: Verb, argument: Any) -> None:
-        if verb == "commit" and self._crash == Crash(self.writes, after=True):
+        crash = Crash(self.writes, after=True)
+        if verb == "commit" and not self.is_dead and self._crash == crash:
             await self._die()
+        if self._lost == Lost(self.calls, after=True):
+            raise Unavailable("the reply was lost")
 
     async def _die(self) -> None:
         self.is_dead = True
         self.store.cut()
+        self._ice = self.loop.create_future()
         self.loop.stop()
-        await self._hang()
-
-    async def _hang(self) -> None:
-        await self.loop.create_future()
+        await self._ice
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T | Died:
         """Do the work, and return what comes of it; or that the process has died of it."""
@@ -206,8 +225,21 @@ class Process:
             return await work()
 
         asyncio.set_event_loop(self.loop)
-        task = self.loop.create_task(process())
-        task.add_done_callback(lambda _: None if self._is_buried else self.loop.stop())
+        self._task = self.loop.create_task(process())
+        self._task.add_done_callback(lambda _: None if self._is_buried else self.loop.stop())
+        answer: T | Died = self._run()
+        return answer
+
+    def thaw(self) -> Any:
+        """Go on as if nothing had happened, long after; return what comes of the work."""
+        assert self._ice is not None
+        self._ice.set_result(None)
+        asyncio.set_event_loop(self.loop)
+        return self._run()
+
+    def _run(self) -> Any:
+        task = self._task
+        assert task is not None
         try:
             self.loop.run_forever()
             if not task.done():
@@ -235,7 +267,6 @@ class Process:
 
 
 Work = Callable[[App], Awaitable[T]]
-AtWrite = Callable[[int], None]
 
 
 class World:
@@ -246,18 +277,18 @@ class World:
         self.store = MemoryStore(self.clock)
         self.processes: list[Process] = []
         self.effects: list[Any] = []
-        """What steps have done outside; a dead process does nothing any more."""
+        """What steps have done outside."""
 
     def live(
         self,
         work: Work[T],
         *,
         crash: Crash | None = None,
-        at_write: AtWrite | None = None,
+        lost: Lost | None = None,
         **settings: Any,
     ) -> T | Died:
         """Open an app in a process of its own, and do the work with it."""
-        process = Process(self, crash, at_write)
+        process = Process(self, crash, lost)
         self.processes.append(process)
 
         async def live() -> T:
@@ -271,9 +302,18 @@ class World:
         """The process that lives now, or lived last."""
         return self.processes[-1]
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether the process that runs now is neither dead nor thawed."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # in a thread
+            return not self.process.is_dead
+        return not any(process.is_dead for process in self.processes if process.loop is loop)
+
     def does(self, effect: Any) -> None:
-        """Take note that a step does something outside."""
-        if not self.process.is_dead:
+        """Take note that a step does something outside; the dead do nothing any more."""
+        if self.is_heard:
             self.effects.append(effect)
 
     def outcomes(self, id: str) -> list[Any]:

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
     from outlast.engine.hints import Hints
     from outlast.store import Hint, Store
 
-log = logging.getLogger("outlast")
+log: Final = logging.getLogger("outlast")
 
 STOPS_WITHIN: Final = 1.0
-"""Seconds that a handler has to end after it was stopped; then it is abandoned."""
+"""Seconds that a handler has to end when it is stopped, twice; then it is abandoned."""
+
+_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between two looks whether a cancelled run only waits; the last one from then on."""
 
 
 class Stop(Enum):
@@ -46,6 +50,7 @@ class Stop(Enum):
     ABORTED = "aborted"
     LEASE_LOST = "lease_lost"
     SHUTDOWN = "shutdown"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Attempt:
         self._turn: Turn | None = None
         self._waits: Waits | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._is_asked_to_shut_down = False
 
     @property
@@ -113,7 +119,8 @@ class Attempt:
         if self._stop is None:
             self._stop = stop
             self._stopped.set()
-            self._record.stop()
+            if stop is not Stop.CANCELLED:  # else its end is still to be written
+                self._record.stop()
             if self._turn is not None:
                 if stop is Stop.LEASE_LOST:
                     self._turn.ask_to_stop("lease_lost")
@@ -128,7 +135,7 @@ class Attempt:
     # What others write meanwhile
 
     def _hear(self, hint: Hint) -> None:
-        if self._record.hint(hint.revision or self._record.run.revision + 1):
+        if self._record.hint(hint.revision):
             self.look()
 
     def look(self) -> None:
@@ -148,8 +155,18 @@ class Attempt:
             self.stop(Stop.ABORTED)
         elif self._turn is not None and run.cancel is not None:
             self._turn.ask_to_stop("cancel")
+            if self._ending is None:
+                self._ending = self._around.system.spawn(self._end_at_rest(), "end at rest")
         if self._waits is not None:
             self._waits.settle()
+
+    async def _end_at_rest(self) -> None:
+        """End a run that was asked to stop when its handler only waits: nobody else would."""
+        pauses = iter(_PAUSES)
+        while self._stop is None:
+            if self.is_at_rest:
+                self.stop(Stop.CANCELLED)
+            await self._around.system.sleep(next(pauses, _PAUSES[-1]))
 
     # From the lease to the handler
 
@@ -169,7 +186,7 @@ class Attempt:
     async def _enter(self) -> bool:
         system, definition = self._around.system, self._definition
         turn = Turn(self._record, system, definition)
-        emission = Emission(turn, self._around.store)
+        emission = Emission(turn)
         calls = Calls(turn, emission, Steps(turn, emission), Waits(turn), turn.loop)
         if turn.run.attempt or turn.run.recoveries:
             await emission.resume()
@@ -205,20 +222,25 @@ class Attempt:
     async def _conclude(self, root: asyncio.Task[Any] | None) -> bool:
         turn = self._turn
         assert turn is not None
-        if root is not None and self._stop is None:
-            await self._write_end(root)
-        has_stopped = await self._clean_up(root)
-        if self._stop is Stop.SHUTDOWN and has_stopped:
+        stop = self._stop  # what comes from now on finds the handler at its end
+        if self._ending is not None:
+            self._ending.cancel()
+        has_stopped = await self._clean_up(turn, root, stop)
+        if root is not None and stop is None:
+            await self._write(self._judge(root), releases=has_stopped)
+        elif stop is Stop.CANCELLED:
+            await self._write(lambda run: [decisions.cancelled(run)], releases=has_stopped)
+        elif stop is Stop.SHUTDOWN and has_stopped:
             due = self._around.system.wall()
-            await self._record.decide(lambda run: [HandedBack(due)] if run.is_entered else [])
+            await self._write(lambda _: [HandedBack(due)], releases=True)
         return has_stopped
 
-    async def _write_end(self, root: asyncio.Task[Any]) -> None:
-        try:
-            decide = self._judge(root)
-            await self._record.decide(decide)
-        except StoreError:
-            self.stop(Stop.LEASE_LOST)
+    async def _write(self, decide: Decide, *, releases: bool) -> None:
+        """Write what ends the attempt, unless the run has ended meanwhile."""
+        with suppress(StoreError):  # somebody else goes on with it, or will at the lease's end
+            await self._record.decide(
+                lambda run: decide(run) if run.outcome is None else (), releases=releases
+            )
 
     def _judge(self, root: asyncio.Task[Any]) -> Decide:
         """Return what decides on the handler's end, whatever else was written meanwhile."""
@@ -252,12 +274,17 @@ class Attempt:
         system = self._around.system
         return system.wall() + policy.delay(run.attempt + 1, system.draw_factor)
 
-    async def _clean_up(self, root: asyncio.Task[Any] | None) -> bool:
-        """Stop what the handler has left behind; return whether all of it has ended."""
-        turn = self._turn
-        assert turn is not None
+    async def _clean_up(
+        self, turn: Turn, root: asyncio.Task[Any] | None, stop: Stop | None
+    ) -> bool:
+        """Stop what is left of the handler; return whether all of it has ended.
+
+        Handlers compensate when they are cancelled, and one that goes on elsewhere must not.
+        """
         turn.throw(Unwound(f"the turn of {self._record.key!r} is over"))
-        left = await stop_all(turn.loop, turn, None, STOPS_WITHIN)
+        error = None if stop in (None, Stop.ABORTED) else turn.thrown
+        left = await stop_all(turn.loop, turn, error, STOPS_WITHIN)
+        await turn.wait_for_threads(STOPS_WITHIN)
         if root is not None and root.done() and not root.cancelled():
             root.exception()  # it was seen: nothing to log
         if left:

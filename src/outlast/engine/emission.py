@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Final
 from outlast.codec import Json, digest
 from outlast.engine.turn import inside
 from outlast.errors import StoreError
-from outlast.model.events import STREAM_TYPES, Emitted, Slot, StepStreamed, TakenBack, decode
+from outlast.model.events import Emitted, Slot, StepStreamed, TakenBack, decode
 
 if TYPE_CHECKING:
     from outlast.engine.record import Written
     from outlast.engine.turn import Turn
-    from outlast.store import Store
 
 BUFFERED_FOR: Final = 0.05
 """Seconds for which an item may wait for others."""
@@ -49,12 +48,13 @@ class _Retraction:
 class Emission:
     """The stream of one entry into a handler."""
 
-    def __init__(self, turn: Turn, store: Store) -> None:
-        self._turn, self._store = turn, store
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
         self._offset = 0
         self._outside = 0
         self._to_skip = 0
         self._beside: Counter[str] | None = None  # accepted of other tasks than the handler's own
+        self._counting = asyncio.Lock()
         self._root: asyncio.Task[object] | None = None
         self._waiting: list[_Item | _Retraction] = []
         self._streaming: set[Slot] = set()  # whose try has begun to emit
@@ -63,9 +63,7 @@ class Emission:
 
     async def resume(self) -> None:
         """Find out what this turn has emitted before, at the cost of one entry."""
-        record = self._turn.record
-        reading = await self._store.read(record.key, types=STREAM_TYPES, last=1)
-        for entry in reading.entries:
+        for entry in await self._turn.record.read_stream(last=1):
             newest = decode(entry)
             assert isinstance(newest, Emitted | TakenBack)
             self._offset = newest.offset
@@ -108,28 +106,30 @@ class Emission:
         self._streaming.discard(slot)
 
     async def _was_accepted(self, mark: str) -> bool:
-        if self._beside is None:
-            self._beside = Counter()
-            if self._turn.run.attempt or self._turn.run.recoveries:
-                await self._count_accepted(self._beside)
+        async with self._counting:  # whoever comes meanwhile needs all of them counted, too
+            if self._beside is None:
+                self._beside = await self._count_accepted()
         if self._beside[mark] == 0:
             return False
         self._beside[mark] -= 1
         return True
 
-    async def _count_accepted(self, beside: Counter[str]) -> None:
-        after = 0
-        while True:
-            reading = await self._store.read(
-                self._turn.record.key, after, types=(Emitted.TYPE,), limit=_PAGE
-            )
-            for entry in reading.entries:
+    async def _count_accepted(self) -> Counter[str]:
+        beside, after, turn = Counter[str](), 0, self._turn
+        is_read = not turn.run.attempt and not turn.run.recoveries
+        while not is_read:
+            try:
+                entries = await turn.record.read_stream(after, limit=_PAGE)
+            except StoreError:
+                turn.raise_thrown()
+                raise
+            for entry in entries:
                 item = decode(entry)
-                if isinstance(item, Emitted) and item.digest and item.turn == self._turn.run.turn:
+                if isinstance(item, Emitted) and item.digest and item.turn == turn.run.turn:
                     beside[item.digest] += 1
                 after = entry.revision
-            if len(reading.entries) < _PAGE:
-                return
+            is_read = len(entries) < _PAGE
+        return beside
 
     def _flush_soon(self) -> None:
         if not self._is_due:
@@ -149,8 +149,6 @@ class Emission:
 
     def _take(self) -> Sequence[Written]:
         """Give what waits its offsets, and return it as it is to be written."""
-        if self._turn.thrown is not None:
-            return ()
         waiting, self._waiting = self._waiting, []
         written: list[Written] = []
         turn = self._turn.run.turn

@@ -14,8 +14,16 @@ from typing import Final, TypeVar
 
 from outlast.engine.clock import System
 from outlast.errors import Conflict, Fenced, Unavailable
-from outlast.journal import Change, Fence, Head
-from outlast.model.events import FOLDED_TYPES, Decision, Emitted, StreamEvent, TakenBack, encode
+from outlast.journal import Change, Entry, Fence, Head
+from outlast.model.events import (
+    FOLDED_TYPES,
+    STREAM_TYPES,
+    Decision,
+    Emitted,
+    StreamEvent,
+    TakenBack,
+    encode,
+)
 from outlast.model.run import Run, fold
 from outlast.store import Store
 
@@ -40,6 +48,11 @@ class Record:
         changed: called when entries of others were taken up.
     """
 
+    run: Run
+    facts: int
+    key: str
+    first: int
+
     def __init__(self, store: Store, system: System, head: Head, run: Run) -> None:
         assert head.lease is not None
         self.run, self.facts = run, head.facts
@@ -54,6 +67,7 @@ class Record:
         self._writer: asyncio.Task[None] | None = None
         self._refused: BaseException | None = None
         self._hinted = 0
+        self._heard = 0  # hints
         self._is_stopped = False
 
     @classmethod
@@ -68,8 +82,12 @@ class Record:
         return record
 
     def hint(self, revision: int) -> bool:
-        """Take note that the journal may be at this revision; return whether that is news."""
-        self._hinted = max(self._hinted, revision)
+        """Take note that the journal may be at this revision; return whether to `catch_up` for it.
+
+        Revision 0: it may be at any. Whoever reads or writes meanwhile looks again by itself.
+        """
+        self._hinted = max(self._hinted, revision or self.run.revision + 1)
+        self._heard += 1
         return not self._turn.locked() and self._hinted > self.run.revision
 
     async def catch_up(self) -> None:
@@ -82,6 +100,13 @@ class Record:
             await self._refresh()
 
     async def _refresh(self) -> None:
+        heard = -1
+        while heard != self._heard:
+            heard = self._heard
+            await self._read_on()
+        self.changed()
+
+    async def _read_on(self) -> None:
         known = self.run.revision
         # From the newest snapshot on, the first time.
         reading = await self._ask(
@@ -95,7 +120,15 @@ class Record:
             raise Fenced(self.key, self.fence, head.fence)
         fold((entry for entry in reading.entries if entry.revision > known), self.run)
         self.run.revision, self.facts = head.revision, head.facts
-        self.changed()
+
+    async def read_stream(
+        self, after: int = 0, *, limit: int | None = None, last: int | None = None
+    ) -> Sequence[Entry]:
+        """Return what was emitted after a revision; `limit` and `last` as of a store."""
+        reading = await self._ask(
+            lambda: self._store.read(self.key, after, limit=limit, last=last, types=STREAM_TYPES)
+        )
+        return reading.entries
 
     async def write(self, *events: Decision | Late) -> None:
         """Write what was decided in mid-turn, with what waits beside it; return when it is durable.
@@ -143,10 +176,11 @@ class Record:
             change = Change(key=self.key, id=self._next_id(), entries=drafts, fence=self.fence)
             await self._take_in(await self._say(change), written)
 
-    async def decide(self, decide: Decide) -> Sequence[Decision]:
+    async def decide(self, decide: Decide, *, releases: bool = True) -> Sequence[Decision]:
         """Write what `decide` says of the run as it is, at an edge; ask again if a fact came first.
 
-        What rests afterwards gives the lease back, and what has ended is closed.
+        What rests afterwards gives the lease back, unless it is to be left to its end; what has
+        ended is closed.
 
         Raises:
             Fenced: the lease is over: stop.
@@ -164,7 +198,7 @@ class Record:
                     fence=self.fence,
                     card=after.moving_card(),
                     close=True if after.outcome else None,
-                    release=not after.is_entered,
+                    release=releases and not after.is_entered,
                     facts=self.facts,
                     closed=self.run.outcome is not None,
                 )

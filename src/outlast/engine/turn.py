@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from outlast.engine.order import Order
-from outlast.errors import Fenced, UsageError
+from outlast.errors import StoreError, UsageError
 from outlast.model.decisions import MAX_CHECKPOINTS
 from outlast.model.events import Checkpointed, Decision, Kind, Slot
 
@@ -66,6 +67,7 @@ class Turn:
         self._names: Counter[tuple[Kind, str]] = Counter()
         self._calls_since = 0
         self._threads: set[object] = set()
+        self._thread_ended = asyncio.Event()
 
     @property
     def run(self) -> Run:
@@ -89,16 +91,17 @@ class Turn:
 
     async def check(self, call: str) -> None:
         """Raise what was thrown into the turn, if anything; refuse a call from inside a step."""
-        if self.thrown is not None:
-            await self._stop_calling()
+        await self.check_thrown()
         if (slot := inside.get()) is not None:
             raise UsageError(
                 f"ctx.{call} was called inside the step {str(slot)!r}, which is recorded as a "
                 "whole; call it from the handler itself"
             )
 
-    async def _stop_calling(self) -> None:
-        """Raise again what was thrown; a handler that swallows it again and again never returns."""
+    async def check_thrown(self) -> None:
+        """Raise what was thrown; a handler that swallows it again and again never returns."""
+        if self.thrown is None:
+            return
         self._calls_since += 1
         if self._calls_since > _PATIENCE:
             await self.loop.create_future()
@@ -129,9 +132,20 @@ class Turn:
                 return function(*args)
             finally:
                 self._threads.discard(mark)
+                if self.thrown is not None:  # else nobody waits for it
+                    with suppress(RuntimeError):  # the loop is closed
+                        self.loop.call_soon_threadsafe(self._thread_ended.set)
 
         self._threads.add(mark)
         return await self.system.threads.run(call)
+
+    async def wait_for_threads(self, timeout: float) -> None:
+        """Wait until no thread runs code of this turn, which something was thrown into."""
+        ends = self.system.monotonic() + timeout
+        while self._threads and (left := ends - self.system.monotonic()) > 0:
+            self._thread_ended.clear()
+            if self._threads:
+                await self.system.wait(self._thread_ended, left)
 
     @property
     def has_threads(self) -> bool:
@@ -147,7 +161,7 @@ class Turn:
         self.raise_thrown()
         try:
             await self.record.write(*events)
-        except Fenced:
+        except StoreError:
             self.lost()
             self.raise_thrown()
             raise

@@ -23,7 +23,7 @@ T = TypeVar("T")
 _CREEPS: Final = 1e-6
 """Seconds for every look at what is ready: what never rests must not stop the time."""
 
-_THREAD_MAY_TAKE: Final = 0.02
+_THREAD_MAY_TAKE: Final = 0.005
 """Real seconds for which a thread at work holds up the time."""
 
 
@@ -94,13 +94,24 @@ class FakeSystem(System):
 
 
 class _CountedThreads(Threads):
-    """Threads that say how many of them somebody waits for."""
+    """Threads that say how many of them are at work, abandoned ones included."""
 
-    at_work: int = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self._working: set[object] = set()
+
+    @property
+    def at_work(self) -> int:
+        return len(self._working)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self.at_work += 1
-        try:
-            return await super().run(function, *args, **kwargs)
-        finally:
-            self.at_work -= 1
+        mark = object()
+        self._working.add(mark)
+
+        def call() -> T:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._working.discard(mark)
+
+        return await super().run(call)

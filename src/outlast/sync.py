@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
@@ -49,9 +49,19 @@ class Step:
     def __init__(self, bridge: _Bridge, step: AsyncStep) -> None:
         self._bridge, self._step = bridge, step
 
+    @overload
+    def __call__(
+        self, name: str, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    @overload
     def __call__(
         self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    ) -> T: ...
+
+    def __call__(
+        self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         """Call the function once, record what comes of it, and return that ever after."""
         return self._bridge.ask(self._step(name, function, *args, **kwargs))
 

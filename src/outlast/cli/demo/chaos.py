@@ -32,6 +32,10 @@ MAX_ACCIDENTS: Final = 3
 """Workers that die more often than this without being killed by us do not die by accident."""
 
 
+LAST_WORDS: Final = 20
+"""So many lines of the workers' log are shown when it goes wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """When to kill: `delay` seconds after the agent was seen to begin a step."""
@@ -179,10 +183,14 @@ class Disruption:
     def _take_note_of_accident(self, status: int) -> None:
         self.accidents += 1
         if self.accidents > MAX_ACCIDENTS:
-            words = self._log.read_text(errors="backslashreplace").splitlines()[-20:]
-            raise WorkerDied(
-                "\n".join([f"the worker ends by itself, with status {status}:", *words])
-            )
+            raise WorkerDied(f"they end by themselves, with status {status}{self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the last lines that workers wrote into their log, if any."""
+        if not self._log.exists():
+            return ""
+        lines = self._log.read_text(errors="backslashreplace").splitlines()[-LAST_WORDS:]
+        return "".join(f"\n  {line}" for line in lines)
 
 
 async def _kill(worker: asyncio.subprocess.Process) -> int:

@@ -216,7 +216,7 @@ async def _attend(run: TaskRun[Done], disruption: Disruption, audience: Audience
             await asyncio.sleep(1)
             if (now := len(items) + len(disruption.lines)) != seen:
                 seen, since = now, time.monotonic()
-        raise Stalled(f"the run {run.id!r} made no progress for {PATIENCE:.0f} s")
+        raise Stalled(f"for {PATIENCE:.0f} s nothing moves{disruption.last_words()}")
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -12,6 +12,7 @@ import sys
 import threading
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -27,6 +28,7 @@ from outlast.engine.rest import (
     stop_all,
     survey,
     tasks_of,
+    throw,
     turn_of,
 )
 from outlast.errors import Unwound
@@ -37,6 +39,17 @@ T = TypeVar("T")
 def _eager() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+    return loop
+
+
+def _python() -> asyncio.AbstractEventLoop:
+    """Return a loop whose tasks are not written in C."""
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **details: Any) -> Any:
+        return asyncio.tasks._PyTask(coroutine, loop=loop, **details)  # type: ignore[attr-defined]
+
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(make)
     return loop
 
 
@@ -51,12 +64,18 @@ LOOPS = [
         id="eager",
         marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are never eager"),
     ),
+    pytest.param(_python, id="python"),
     pytest.param(
         _uvloop,
         id="uvloop",
         marks=pytest.mark.skipif(not importlib.util.find_spec("uvloop"), reason="no uvloop"),
     ),
 ]
+
+
+NUMBERED = pytest.mark.skipif(
+    sys.version_info[:3] == (3, 13, 0), reason="this version names all eager tasks 'None'"
+)
 
 
 class Turn:
@@ -543,7 +562,7 @@ def test_a_turn_that_has_nothing_has_nothing(turn: Turn) -> None:
     play(turn, scenario)
 
 
-@pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="it names all eager tasks 'None'")
+@NUMBERED
 def test_tasks_come_in_the_order_in_which_they_were_made(turn: Turn) -> None:
     async def many(turn: Turn) -> None:
         made.append(asyncio.current_task())
@@ -872,3 +891,568 @@ def test_a_turn_is_unwound(turn: Turn, handler: Callable[[Turn], Coroutine[Any, 
             turn.outside.set_result("late")
 
     play(turn, scenario)
+
+
+async def tidying(turn: Turn, name: str) -> None:
+    """Wait, and tidy up for a while."""
+    try:
+        await turn.wait(name)
+    finally:
+        try:
+            for _ in range(10):
+                await asyncio.sleep(0)
+        except BaseException as error:
+            turn.said.append({"message": f"{name} was disturbed by {error!r}"})
+            raise
+
+
+async def tidying_in_a_task(turn: Turn, name: str) -> None:
+    await asyncio.create_task(tidying(turn, name))
+
+
+async def groups_that_tidy_up(turn: Turn) -> None:
+    async with asyncio.TaskGroup() as outer:
+        outer.create_task(turn.wait("a"))
+        outer.create_task(tidying(turn, "b"))
+        outer.create_task(tidying_in_a_task(turn, "c"))
+        async with asyncio.TaskGroup() as inner:
+            inner.create_task(turn.wait("d"))
+            inner.create_task(tidying_in_a_task(turn, "e"))
+            await turn.wait("f")
+
+
+async def closed_groups_that_tidy_up(turn: Turn) -> None:
+    async def grouped() -> None:
+        async with asyncio.TaskGroup() as inner:
+            inner.create_task(turn.wait("c"))
+            inner.create_task(tidying_in_a_task(turn, "d"))
+
+    async with asyncio.TaskGroup() as outer:
+        outer.create_task(tidying(turn, "a"))
+        outer.create_task(turn.wait("b"))
+        outer.create_task(grouped())
+
+
+async def gathers_that_tidy_up(turn: Turn) -> None:
+    inner = asyncio.gather(tidying(turn, "a"), tidying_in_a_task(turn, "b"))
+    try:
+        await asyncio.gather(inner, asyncio.shield(tidying(turn, "c")), turn.wait("d"))
+    finally:
+        await asyncio.sleep(0)
+
+
+async def waits_that_tidy_up(turn: Turn) -> None:
+    tasks = [asyncio.create_task(tidying_in_a_task(turn, name)) for name in "ab"]
+    await asyncio.wait([*tasks, asyncio.shield(tidying(turn, "c"))])
+
+
+@NUMBERED
+@pytest.mark.parametrize(
+    "handler",
+    [
+        groups_that_tidy_up,
+        closed_groups_that_tidy_up,
+        gathers_that_tidy_up,
+        waits_that_tidy_up,
+    ],
+    ids=named,
+)
+@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+def test_tidying_up_is_not_disturbed(
+    turn: Turn,
+    handler: Callable[[Turn], Coroutine[Any, Any, Any]],
+    error: BaseException | None,
+) -> None:
+    async def scenario() -> None:
+        root = turn.begin(handler)
+        await turn.rest()
+
+        assert not await turn.stop(error)
+
+        assert root.cancelled() if error is None else ended_by(root, Unwound)
+        assert bool(turn.cancelled) == (error is None)
+
+    play(turn, scenario)
+
+
+@NUMBERED
+def test_what_is_waited_for_is_told_first(turn: Turn) -> None:
+    async def telling(name: str, *inside: str) -> None:
+        try:
+            if inside:
+                await asyncio.gather(telling(*inside))
+            await turn.wait("a")
+        finally:
+            told.append(name)
+
+    async def nested(turn: Turn) -> None:
+        await telling("outer", "middle", "inner")
+
+    told: list[str] = []
+
+    async def scenario() -> None:
+        turn.begin(nested)
+        await turn.rest()
+
+        await turn.stop(Unwound())
+
+        assert told == ["inner", "middle", "outer"]
+
+    play(turn, scenario)
+
+
+def test_every_task_gets_an_error_of_its_own(turn: Turn) -> None:
+    class Because(Unwound):
+        def __init__(self, reason: str) -> None:
+            super().__init__(reason)
+            self.reason = reason
+
+    async def catching(turn: Turn, name: str) -> Because | None:
+        try:
+            await turn.wait(name)
+        except Because as because:
+            return because
+        return None
+
+    async def scenario() -> None:
+        because = Because("enough")
+        tasks = [turn.begin(partial(catching, name=name)) for name in "abc"]
+        await turn.rest()
+
+        await turn.stop(because)
+
+        caught = [task.result() for task in tasks]
+        assert len({because, *caught}) == 4
+        assert {each.reason for each in caught if each} == {"enough"}
+        assert because.__traceback__ is None
+
+    play(turn, scenario)
+
+
+def test_a_task_that_runs_next_is_thrown_into_where_it_waits_then(turn: Turn) -> None:
+    async def scenario() -> None:
+        seen: list[BaseException] = []
+        root = turn.begin(observed(a_future, seen))
+
+        await turn.stop(Unwound())
+
+        assert ended_by(root, Unwound)
+        assert [type(error) for error in seen] == [Unwound]
+
+    play(turn, scenario)
+
+
+async def a_task_then_a_future(turn: Turn) -> Any:
+    await asyncio.create_task(shielded(turn))
+    await turn.outside
+
+
+async def a_group_then_a_future(turn: Turn) -> Any:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(turn.wait("a"))
+    await turn.outside
+
+
+@pytest.mark.parametrize("handler", [a_task_then_a_future, a_group_then_a_future], ids=named)
+@pytest.mark.parametrize("hops", range(5))
+def test_an_error_does_not_miss_who_waits_for_what_just_ends(
+    turn: Turn, handler: Callable[[Turn], Coroutine[Any, Any, Any]], hops: int
+) -> None:
+    async def scenario() -> None:
+        root = turn.begin(handler)
+        await turn.rest()
+        turn.answer("a")
+        for _ in range(hops):
+            await asyncio.sleep(0)
+
+        await turn.stop(Unwound())
+
+        assert ended_by(root, Unwound)
+
+    play(turn, scenario)
+
+
+def test_what_is_begun_in_cleaning_up_goes_on(turn: Turn) -> None:
+    async def closing(turn: Turn) -> None:
+        try:
+            await turn.wait("a")
+        finally:
+            closed.append(await asyncio.gather(*(asyncio.sleep(0.001, name) for name in "ab")))
+
+    closed: list[list[str]] = []
+
+    async def scenario() -> None:
+        turn.begin(closing)
+        await turn.rest()
+
+        assert not await turn.stop(Unwound())
+
+        assert closed == [["a", "b"]]
+
+    play(turn, scenario)
+
+
+def test_cleaning_up_is_cancelled_after_the_grace(turn: Turn) -> None:
+    async def closing_for_ever(turn: Turn) -> None:
+        try:
+            await turn.wait("a")
+        finally:
+            await asyncio.create_task(_until(turn.outside))
+
+    async def scenario() -> None:
+        root = turn.begin(closing_for_ever)
+        await turn.rest()
+
+        assert not await turn.stop(Unwound(), grace=0.01)
+
+        assert root.cancelled()
+
+    play(turn, scenario)
+
+
+def test_a_handler_that_swallows_the_error_is_known(turn: Turn) -> None:
+    async def suppressing(turn: Turn) -> Any:
+        with contextlib.suppress(BaseException):
+            await turn.wait("a")
+
+    async def scenario() -> None:
+        root = turn.begin(suppressing)
+        await turn.rest()
+
+        assert not await turn.stop(Unwound())
+
+        assert root.done()
+        assert not ended_by(root, Unwound)
+
+    play(turn, scenario)
+
+
+@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+def test_a_handler_that_swallows_once_is_asked_again(
+    turn: Turn, error: BaseException | None
+) -> None:
+    async def stubborn(turn: Turn) -> Any:
+        with contextlib.suppress(BaseException):
+            await turn.wait("a")
+        await turn.outside
+
+    async def scenario() -> None:
+        root = turn.begin(stubborn)
+        await turn.rest()
+
+        assert not await turn.stop(error, grace=0.01)
+
+        assert root.cancelled()
+
+    play(turn, scenario)
+
+
+@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+def test_a_handler_that_swallows_everything_is_given_up(
+    turn: Turn, error: BaseException | None
+) -> None:
+    async def deaf(turn: Turn) -> Any:
+        while not enough:
+            with contextlib.suppress(BaseException):
+                await turn.loop.create_future()
+        raise ValueError("nobody hears of it")
+
+    enough: list[bool] = []
+
+    async def scenario() -> None:
+        root = turn.begin(deaf)
+        await turn.rest()
+        turn.waits["a"] = turn.outside
+
+        assert await turn.stop(error, grace=0.001) == [root]
+        assert not root.done()
+
+        enough.append(True)
+        root.cancel()
+        await asyncio.wait({root})
+
+    play(turn, scenario)
+
+
+def test_a_task_that_is_given_up_may_end_after_all(turn: Turn) -> None:
+    async def slow(turn: Turn) -> Any:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await turn.loop.create_future()
+        await turn.outside
+
+    async def scenario() -> None:
+        root = turn.begin(slow)
+        await turn.rest()
+        assert await turn.stop(grace=0.001) == [root]
+
+        assert await turn.stop() == []
+
+        assert root.cancelled()
+
+    play(turn, scenario)
+
+
+def test_a_task_that_is_given_up_may_be_forgotten(turn: Turn) -> None:
+    async def deaf(turn: Turn) -> Any:
+        for _ in range(3):
+            with contextlib.suppress(asyncio.CancelledError):
+                await turn.loop.create_future()
+
+    async def scenario() -> None:
+        turn.begin(deaf)
+        await turn.rest()
+
+        assert len(await turn.stop(grace=0.001)) == 1
+
+        gc.collect()
+        assert not tasks_of(turn.loop, turn.mark)
+
+    play(turn, scenario)
+
+
+def test_a_spinning_handler_is_cancelled(turn: Turn) -> None:
+    async def spinning(turn: Turn) -> Any:
+        while True:  # noqa: ASYNC110 - a handler that never rests
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        root = turn.begin(spinning)
+        other = turn.begin(one)
+
+        assert not await turn.stop(Unwound(), grace=0.01)
+
+        assert root.cancelled()
+        assert ended_by(other, Unwound)
+
+    play(turn, scenario)
+
+
+def test_a_grace_of_nothing_lets_everything_run_once(turn: Turn) -> None:
+    async def scenario() -> None:
+        root = turn.begin(grouped)
+        await turn.rest()
+
+        await turn.stop(grace=0)
+
+        assert root.cancelled()
+
+    play(turn, scenario)
+
+
+def test_an_error_of_its_own_is_logged_as_always(turn: Turn) -> None:
+    async def failing(turn: Turn) -> None:
+        try:
+            await turn.wait("a")
+        finally:
+            raise ValueError("while tidying up")
+
+    async def scenario() -> None:
+        turn.begin(failing)
+        await turn.rest()
+
+        await turn.stop(Unwound())
+
+    play(turn, scenario)
+    gc.collect()
+
+    assert [str(said["exception"]) for said in turn.said] == ["while tidying up"]
+    turn.said.clear()
+
+
+def test_who_asks_is_not_stopped(turn: Turn) -> None:
+    async def asking(turn: Turn) -> list[asyncio.Task[Any]]:
+        task = turn.task("a")
+        await asyncio.sleep(0)
+        left = await turn.stop()
+        assert task.cancelled()
+        return left
+
+    async def scenario() -> None:
+        assert await turn.begin(asking) == []
+
+    play(turn, scenario)
+
+
+@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+def test_a_turn_that_has_ended_takes_no_time(turn: Turn, error: BaseException | None) -> None:
+    async def scenario() -> None:
+        stopping = turn.stop(error)
+
+        with pytest.raises(StopIteration) as ended:
+            stopping.send(None)
+
+        assert ended.value.value == []
+
+    play(turn, scenario)
+
+
+def test_other_turns_go_on(turn: Turn) -> None:
+    async def scenario() -> None:
+        other = Turn(turn.loop)
+        mine, others = turn.begin(shielded), other.begin(shielded)
+        await turn.rest()
+        await other.rest()
+
+        await turn.stop()
+
+        assert mine.cancelled()
+        other.answer("a")
+        assert await others == "<a>"
+
+    play(turn, scenario)
+
+
+# How an error is thrown
+
+
+def test_what_a_task_waited_for_is_given_up(turn: Turn) -> None:
+    async def scenario() -> None:
+        root = turn.begin(lambda turn: _until(turn.outside))
+        await turn.rest()
+
+        assert throw(root, KeyError("thrown"))
+        assert turn.outside.cancelled()
+
+        with pytest.raises(KeyError, match="thrown"):
+            await root
+
+    play(turn, scenario)
+
+
+def test_an_error_is_thrown_only_where_a_task_waits(turn: Turn) -> None:
+    async def scenario() -> None:
+        root = turn.begin(one)
+        await turn.rest()
+        turn.answer("a")
+
+        assert not throw(root, KeyError())
+        assert await root == "<a>"
+        assert not throw(root, KeyError())
+
+    play(turn, scenario)
+
+
+def test_what_comes_at_the_same_time_hurts_nobody(turn: Turn) -> None:
+    async def scenario() -> None:
+        reader = asyncio.StreamReader()
+        root = turn.begin(lambda turn: reader.readline())
+        await turn.rest()
+
+        throw(root, KeyError())
+        reader.feed_data(b"late\n")
+
+        with pytest.raises(KeyError):
+            await root
+        assert await reader.readline() == b"late\n"
+
+    play(turn, scenario)
+
+
+def test_a_callback_that_is_another_method_of_the_task_is_left_alone(turn: Turn) -> None:
+    async def scenario() -> None:
+        root = turn.begin(lambda turn: _until(turn.outside))
+        turn.outside.add_done_callback(root.set_name)
+        await turn.rest()
+
+        throw(root, KeyError())
+
+        with pytest.raises(KeyError):
+            await root
+
+    play(turn, scenario)
+
+
+def test_what_is_no_future_of_asyncio_is_not_understood(turn: Turn) -> None:
+    class Other:
+        """As much of a future as a task needs."""
+
+        _asyncio_future_blocking = False
+
+        def __init__(self) -> None:
+            self.is_done = False
+            self.wake: list[Callable[[Any], object]] = []
+
+        def add_done_callback(self, wake: Callable[[Any], object], **_: Any) -> None:
+            self.wake.append(wake)
+
+        def __await__(self) -> Generator[Any, None, None]:
+            self._asyncio_future_blocking = True
+            yield self
+
+        def get_loop(self) -> asyncio.AbstractEventLoop:
+            return turn.loop
+
+        def done(self) -> bool:
+            return self.is_done
+
+        def cancel(self, msg: object = None) -> bool:
+            self.is_done = True
+            turn.loop.call_soon(self.wake.pop(), self)
+            return True
+
+        def result(self) -> None:
+            raise asyncio.CancelledError
+
+    async def waiting(turn: Turn) -> None:
+        await Other()
+
+    async def scenario() -> None:
+        root = turn.begin(waiting)
+        await turn.rest()
+
+        with pytest.raises(Held, match=r"waits in .*Other.__await__, line "):
+            held_by(turn.loop, turn.mark, {turn.outside})
+        assert not throw(root, KeyError())
+        assert not await turn.stop(Unwound(), grace=0.001)
+        assert root.cancelled()
+
+    play(turn, scenario)
+
+
+def test_a_coroutine_without_frames_is_not_understood(turn: Turn) -> None:
+    class Odd(Coroutine[Any, Any, None]):
+        def __init__(self, future: asyncio.Future[str]) -> None:
+            self.waiting = future.__await__()
+
+        def send(self, value: Any) -> Any:
+            return self.waiting.send(value)
+
+        def throw(self, *error: Any) -> Any:
+            return self.waiting.throw(*error)
+
+        def close(self) -> None:
+            self.waiting.close()
+
+        def __await__(self) -> Generator[Any, None, None]:
+            raise NotImplementedError
+
+    async def scenario() -> None:
+        turn.begin(lambda turn: Odd(turn.outside))
+        await turn.rest()
+
+        with pytest.raises(Held, match="waits in what is no coroutine"):
+            held_by(turn.loop, turn.mark, {turn.loop.create_future()})
+        assert held_by(turn.loop, turn.mark, {turn.outside}) == {turn.outside}
+        await turn.stop()
+
+    play(turn, scenario)
+
+
+def test_an_error_within_others_is_not_the_only_one() -> None:
+    def ended(error: BaseException) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = loop.create_future()
+        future.set_exception(error)
+        future.exception()
+        return future
+
+    loop = asyncio.new_event_loop()
+    alone = BaseExceptionGroup("", [Unwound(), BaseExceptionGroup("", [Unwound()])])
+    with_others = BaseExceptionGroup("", [Unwound(), BaseExceptionGroup("", [ValueError()])])
+
+    assert ended_by(ended(Unwound()), Unwound)
+    assert ended_by(ended(alone), Unwound)
+    assert not ended_by(ended(with_others), Unwound)
+    assert not ended_by(ended(ValueError()), Unwound)
+    assert not ended_by(loop.create_future(), Unwound)
+    loop.close()

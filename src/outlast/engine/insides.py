@@ -25,7 +25,10 @@ def context_of(made: Task[Any] | Handle) -> Context | None:
     get_context: Callable[[], Context] | None = getattr(made, "get_context", None)
     if get_context is not None:
         return get_context()
-    # A task before Python 3.12, or a handle of uvloop's, refers to its own context first.
+    context: Context | None = getattr(made, "_context", None)
+    if context is not None:
+        return context
+    # What is written in C, before Python 3.12 or in uvloop, refers to its own context first.
     return next(_referents(made, Context), None)
 
 

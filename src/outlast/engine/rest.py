@@ -25,6 +25,9 @@ from outlast.engine import insides
 turn_of: Final[ContextVar[object | None]] = ContextVar("turn_of", default=None)
 """The mark of a turn, an object that is its own alone: set where its first task is made."""
 
+_PATIENCE: Final = 0.05
+"""Seconds for which a turn that never rests keeps an error from being thrown into it."""
+
 
 class Held(Exception):
     """Something else than its own waits holds the turn, or nothing does.
@@ -201,11 +204,16 @@ async def stop_all(
     A task that would not end is given up: it may go on, and the log will not mention it. What else
     a task raises while it is stopped is logged by asyncio, as always, unless somebody awaits it.
     """
-    if error is not None and (tasks := _others(loop, mark)):
-        end = loop.time() + grace
+    if error is not None:
+        # Where all wait, each sees the error where it waits, or gets it from those it waits for.
+        await settle(loop, mark, min(grace, _PATIENCE))
+        tasks, end = _others(loop, mark), loop.time() + grace
         _hear(tasks, type(error))
         with _patient_groups(tasks):
-            await _throw_into(tasks, error, loop, end)
+            # What a task waits for was mostly made after it, and is to end first.
+            for task in reversed(tasks):
+                if not _passes_on(task, tasks):
+                    throw(task, copy(error))
             await _wait_for_end(loop, mark, end, cancels=False)
     for _ in range(2 if error is None else 1):
         await _wait_for_end(loop, mark, loop.time() + grace, cancels=True)
@@ -228,7 +236,6 @@ def throw(task: Task[Any], error: BaseException) -> bool:
     # Woken by a future of ours, the task sees this error, whatever becomes of its waiter.
     thrown = task.get_loop().create_future()
     thrown.set_exception(error)
-    thrown.exception()
     wake, context = waker
     waiter.remove_done_callback(wake)
     if not insides.inner_of(waiter):
@@ -255,24 +262,8 @@ def _others(loop: AbstractEventLoop, mark: object) -> list[Task[Any]]:
     return [task for task in tasks_of(loop, mark) if task is not asking]
 
 
-async def _throw_into(
-    tasks: Sequence[Task[Any]], error: BaseException, loop: AbstractEventLoop, end: float
-) -> None:
-    # What a task waits for was mostly made after it, and is to end first.
-    left = [*reversed(tasks)]
-    while True:
-        left = [
-            task
-            for task in left
-            if not (task.done() or _passes_on(task, tasks) or throw(task, copy(error)))
-        ]
-        if not left or loop.time() >= end:
-            return
-        await asyncio.sleep(0)  # these are about to run, and will wait then
-
-
 def _passes_on(task: Task[Any], tasks: Collection[Task[Any]]) -> bool:
-    """Say whether the error reaches the task through those that it waits for."""
+    """Say whether the error will reach the task through those that it waits for."""
     return insides.waiter_of(task) in tasks or insides.closes_group(insides.frames_of(task))
 
 
@@ -297,7 +288,7 @@ def _hear(tasks: Iterable[Task[Any]], kind: type[BaseException]) -> None:
     """Keep asyncio from logging that nobody has heard of what we raise in these tasks."""
 
     def hear(future: Future[Any]) -> None:
-        if ended_by(future, kind) or ended_by(future, asyncio.CancelledError):
+        if ended_by(future, kind):
             _retrieve(future)
 
     heard: set[Future[Any]] = set()

@@ -293,8 +293,12 @@ END_TYPES: Final = (Ended.TYPE, Aborted.TYPE)
 
 _EVENTS: Final[Mapping[str, type[Any]]] = {event.TYPE: event for event in _FOLDED + _STREAMED}
 _FIELDS: Final = {event: tuple(f.name for f in fields(event)) for event in _EVENTS.values()}
-_DEFAULTS: Final = {
-    event: {f.name: _DEFAULT for f in fields(event) if (_DEFAULT := f.default) is not MISSING}
+_DEFAULTS: Final[Mapping[type[Any], Mapping[str, Any]]] = {
+    event: {
+        f.name: f.default if f.default_factory is MISSING else f.default_factory()
+        for f in fields(event)
+        if not (f.default is MISSING and f.default_factory is MISSING)
+    }
     for event in _EVENTS.values()
 }
 
@@ -322,6 +326,6 @@ def decode(entry: Entry) -> Event | StreamEvent:
     values: dict[str, Any] = {name: data[name] for name in _FIELDS[kind] if name in data}
     try:
         event: Event | StreamEvent = kind(**values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise Corrupt(f"entry {entry.revision} of type {entry.type!r}: {error}") from error
     return event

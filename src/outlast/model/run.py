@@ -132,8 +132,7 @@ class Run:
             case Created():
                 self.created, self.created_at, self.due = event, at, event.due
             case TurnBegan(turn):
-                self._enter()
-                self.turn, self.status = turn, Status.RUNNING
+                self._begin(turn)
             case AttemptBegan(died):
                 self._enter_again(died=died)
             case Ended(status):
@@ -172,10 +171,10 @@ class Run:
             case _:  # pragma: no cover - every event has its case
                 raise NotAllowed(f"{type(event).__name__} is unknown")
 
-    def _enter(self) -> None:
-        if self.is_entered:
-            raise NotAllowed("a turn begins while an attempt is under way")
-        self.is_entered = True
+    def _begin(self, turn: int) -> None:
+        if self.is_entered or turn != self.turn + 1:
+            raise NotAllowed(f"turn {turn}, but is_entered={self.is_entered} in turn {self.turn}")
+        self.is_entered, self.turn, self.status = True, turn, Status.RUNNING
 
     def _enter_again(self, *, died: bool) -> None:
         if died is not self.is_entered or self.turn == 0:
@@ -192,6 +191,8 @@ class Run:
     def _record(self, slot: Slot, event: Checkpointed) -> None:
         if slot in self.checkpoints:
             raise NotAllowed(f"{slot.kind} {str(slot)!r} is already recorded")
+        if slot.kind == "wait" and not event.timed_out:
+            self._take_signal(slot.name)
         self.checkpoints[slot] = Checkpoint(len(self.checkpoints), event)
         self.deaths = 0
         self.tries.pop(slot, None)
@@ -199,8 +200,6 @@ class Run:
         if event.always:  # else another attempt runs it again, and takes back what it emitted
             self.streamed.pop(slot, None)
         self.unknown.discard(slot)
-        if slot.kind == "wait" and not event.timed_out:
-            self._take_signal(slot.name)
 
     def _take_signal(self, name: str) -> None:
         queue = self.signals.get(name)

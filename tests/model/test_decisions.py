@@ -1,0 +1,179 @@
+"""What follows from a run as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from outlast.model import decisions
+from outlast.model.decisions import Entrance
+from outlast.model.events import (
+    Aborted,
+    AttemptBegan,
+    AttemptFailed,
+    CancelRequested,
+    Checkpointed,
+    Ended,
+    Event,
+    HandedBack,
+    Status,
+    TurnBegan,
+)
+from outlast.model.run import Run
+from tests.model.test_run import CREATED, ERROR, STATES, after, run_after
+
+
+def entered(
+    run: Run, *, now: float = 1000.0, max_recoveries: int = 3
+) -> tuple[Entrance, Event | None]:
+    entering = decisions.enter(run, now, max_recoveries)
+    assert len(entering.events) <= 1
+    for event in entering.events:
+        run.evolve(event, now)
+    return entering.entrance, next(iter(entering.events), None)
+
+
+# Taking a run up
+
+
+@pytest.mark.parametrize(
+    ("state", "event"),
+    [
+        ("pending", TurnBegan(1)),
+        ("working", AttemptBegan(died=True)),
+        ("backing off", AttemptBegan(died=False)),
+        ("handed back", AttemptBegan(died=False)),
+    ],
+)
+def test_a_run_that_is_due_is_entered(state: str, event: Event) -> None:
+    assert entered(run_after(STATES[state])) == (Entrance.ENTER, event)
+
+
+@pytest.mark.parametrize("state", ["pending", "backing off", "handed back"])
+def test_a_run_that_was_claimed_too_early_is_put_back(state: str) -> None:
+    assert entered(run_after(STATES[state]), now=99.0) == (Entrance.PUT_BACK, None)
+
+
+def test_an_orphan_is_entered_whenever_it_is_claimed() -> None:
+    assert entered(run_after(STATES["working"]), now=0.0)[0] is Entrance.ENTER
+
+
+@pytest.mark.parametrize("state", ["completed", "aborted"])
+def test_a_run_that_has_ended_is_put_back(state: str) -> None:
+    assert entered(run_after(STATES[state])) == (Entrance.PUT_BACK, None)
+
+
+@pytest.mark.parametrize("state", ["pending", "working", "backing off", "handed back"])
+def test_a_run_that_was_asked_to_stop_is_not_entered_again(state: str) -> None:
+    run = run_after([*STATES[state], CancelRequested("why")])
+
+    assert entered(run, now=0.0) == (Entrance.END, Ended(Status.CANCELLED, reason="why"))
+
+
+def test_a_run_fails_at_the_last_death_that_it_may_have() -> None:
+    run = after()
+
+    assert entered(run)[0] is Entrance.ENTER
+    assert entered(run)[0] is Entrance.ENTER
+    entrance, event = entered(run)
+
+    assert entrance is Entrance.END
+    assert isinstance(event, Ended)
+    assert event.status is Status.FAILED
+    assert event.reason == "its process died 3 times in a row without a new checkpoint"
+
+
+def test_hand_backs_and_outcomes_are_no_deaths() -> None:
+    run = after()
+    for number in range(1, 10):
+        assert entered(run)[0] is Entrance.ENTER
+        run.evolve(Checkpointed("step", "a", number, 0), 1.0)
+        assert entered(run)[0] is Entrance.ENTER
+        run.evolve(HandedBack(0.0), 1.0)
+        assert entered(run)[0] is Entrance.ENTER
+        run.evolve(Checkpointed("step", "b", number, 0), 1.0)
+
+
+# The end of an attempt
+
+
+def test_a_result_completes_the_run_also_after_a_cancel() -> None:
+    assert decisions.returned(7) == Ended(Status.COMPLETED, output=7)
+    run = after(CancelRequested())
+    run.evolve(decisions.returned(7), 1.0)
+    assert run.status is Status.COMPLETED
+
+
+def test_an_error_is_tried_again_where_the_policy_says_when() -> None:
+    assert decisions.raised(after(), ERROR, 9.0) == AttemptFailed(ERROR, 9.0)
+
+
+def test_an_error_fails_the_run_where_no_retry_is_left() -> None:
+    run = after(AttemptFailed(ERROR, 1.0), AttemptBegan(died=False))
+
+    assert decisions.raised(run, ERROR, None) == Ended(Status.FAILED, error=ERROR, attempts=2)
+
+
+def test_an_error_after_a_cancel_is_not_tried_again() -> None:
+    run = after(CancelRequested())
+
+    assert decisions.raised(run, ERROR, 9.0) == Ended(Status.FAILED, error=ERROR, attempts=1)
+
+
+def test_a_run_that_nobody_cancelled_is_cancelled_without_a_reason() -> None:
+    assert decisions.cancelled(after()) == Ended(Status.CANCELLED)
+
+
+# From outside
+
+
+@pytest.mark.parametrize("state", ["pending", "backing off", "handed back"])
+def test_a_run_that_rests_is_ended_by_whoever_cancels_it(state: str) -> None:
+    event = decisions.cancel(run_after(STATES[state]), "why", is_held=False)
+
+    assert event == Ended(Status.CANCELLED, reason="why")
+
+
+@pytest.mark.parametrize("state", ["pending", "working", "backing off", "handed back"])
+def test_whoever_holds_a_run_is_told_to_cancel_it(state: str) -> None:
+    event = decisions.cancel(run_after(STATES[state]), "why", is_held=True)
+
+    assert event == CancelRequested("why")
+
+
+def test_an_orphan_is_told_to_cancel() -> None:
+    assert decisions.cancel(after(), None, is_held=False) == CancelRequested()
+
+
+@pytest.mark.parametrize("state", ["completed", "aborted"])
+def test_a_run_that_has_ended_is_neither_cancelled_nor_aborted(state: str) -> None:
+    run = run_after(STATES[state])
+
+    assert decisions.cancel(run, None, is_held=False) is None
+    assert decisions.abort(run, None) is None
+
+
+def test_a_second_cancel_does_nothing() -> None:
+    assert decisions.cancel(after(CancelRequested()), None, is_held=True) is None
+
+
+@pytest.mark.parametrize("state", ["pending", "working", "backing off", "handed back"])
+def test_an_abort_ends_whatever_has_not_ended(state: str) -> None:
+    assert decisions.abort(run_after(STATES[state]), "why") == Aborted("why")
+
+
+@pytest.mark.parametrize(
+    ("name", "input", "is_said_again"),
+    [
+        ("task", {"x": 1}, True),
+        ("task", {"x": 2}, False),
+        ("task", {"x": True}, False),
+        ("task", {"x": 1, "y": None}, False),
+        ("other", {"x": 1}, False),
+    ],
+)
+def test_a_start_joins_a_run_of_its_task_with_an_equal_input(
+    name: str, input: dict[str, int], is_said_again: bool
+) -> None:
+    run = run_after([CREATED])
+
+    assert decisions.is_said_again(run, name, input) is is_said_again  # type: ignore[arg-type]

@@ -23,12 +23,14 @@ from outlast import (
     sync,
     task,
 )
+from outlast.testing import SkippingLoop
 from tests.engine.world import DIED, Crash, Lost, World, head_of, run_of
 
 Drive = Callable[[App], Awaitable[Any]]
 Scenario = Callable[[World], Drive]
 
 pytestmark = pytest.mark.slow
+loop_factory = SkippingLoop
 
 
 @dataclass(frozen=True)

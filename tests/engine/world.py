@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from outlast import App, Unavailable
 from outlast.codec import from_text
-from outlast.engine.app import MAX_PAYLOAD
+from outlast.engine.payloads import MAX_PAYLOAD
 from outlast.journal import Change, Head, Lease
 from outlast.model.events import FOLDED_TYPES, Checkpointed, decode
 from outlast.model.run import Run, fold

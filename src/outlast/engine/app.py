@@ -20,6 +20,7 @@ from outlast.engine.client import Client
 from outlast.engine.clock import System
 from outlast.engine.definition import TASKS
 from outlast.engine.hints import Hints
+from outlast.engine.payloads import MAX_PAYLOAD
 from outlast.engine.runs import Runs
 from outlast.engine.turn import MAX_NAME
 from outlast.engine.worker import Worker
@@ -27,9 +28,6 @@ from outlast.errors import UsageError
 from outlast.store import Store, open_store
 
 DEFAULT_URL: Final = "sqlite:///outlast.db"
-
-MAX_PAYLOAD: Final = 64 * 1024 * 1024
-"""Bytes of one payload, as JSON."""
 
 current: ContextVar[App | None] = ContextVar("app", default=None)
 """The app of the handler that we are in."""
@@ -89,7 +87,7 @@ class App:
             stack.callback(hints.close)
             variables = copy_context()
             variables.run(current.set, self)
-            around = Surroundings(self._store, self._system, hints, variables)
+            around = Surroundings(self._store, self._system, hints, variables, self.max_payload)
             if self._has_worker:
                 self._worker = Worker(
                     around,
@@ -101,7 +99,7 @@ class App:
                 )
                 self._worker.open()
                 stack.push_async_callback(self._worker.close)
-            self._client = Client(around, self._worker, self.max_payload)
+            self._client = Client(around, self._worker)
             _open.append(self)
             stack.callback(_open.remove, self)
             self._stack = stack.pop_all()
@@ -202,7 +200,7 @@ def open(  # noqa: A001 - `outlast.open`
             back.
         namespace: runs of another one are not seen.
         resources: what handlers find in `ctx.resources`.
-        max_payload: bytes of one input, output, signal or item, as JSON.
+        max_payload: bytes of one input, output, outcome of a step, signal or item, as JSON.
 
     Raises:
         UsageError: a setting is out of range, or the URL is not one of ours.

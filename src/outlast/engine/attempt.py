@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord
 from outlast.engine.emission import Emission
+from outlast.engine.payloads import check_size
 from outlast.engine.record import Decide, Record
 from outlast.engine.rest import stop_all, turn_of
 from outlast.engine.retry import RetryPolicy
@@ -72,6 +73,7 @@ class Surroundings:
     system: System
     hints: Hints
     variables: contextvars.Context
+    max_payload: int
 
 
 class Attempt:
@@ -185,7 +187,7 @@ class Attempt:
 
     async def _enter(self) -> bool:
         system, definition = self._around.system, self._definition
-        turn = Turn(self._record, system, definition)
+        turn = Turn(self._record, system, definition, self._around.max_payload)
         emission = Emission(turn)
         calls = Calls(turn, emission, Steps(turn, emission), Waits(turn), turn.loop)
         if turn.run.attempt or turn.run.recoveries:
@@ -248,6 +250,7 @@ class Attempt:
         if error is None:
             try:
                 output = self._definition.output.dump(root.result())
+                check_size(output, self._around.max_payload, f"the output of {self._record.key!r}")
             except CodecError as unwritable:
                 error = unwritable
             else:

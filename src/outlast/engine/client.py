@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from outlast.codec import Codec, Json, to_text
+from outlast.codec import Codec, Json
+from outlast.engine.payloads import check_size
 from outlast.engine.turn import MAX_NAME
 from outlast.errors import (
     Conflict,
-    InputTooLarge,
     TaskConflict,
     TaskNotFound,
     Unavailable,
@@ -69,10 +69,9 @@ class Client:
 
     around: Surroundings
     worker: Worker | None
-    max_payload: int
 
-    def __init__(self, around: Surroundings, worker: Worker | None, max_payload: int) -> None:
-        self.around, self.worker, self.max_payload = around, worker, max_payload
+    def __init__(self, around: Surroundings, worker: Worker | None) -> None:
+        self.around, self.worker = around, worker
         self._floor: int | None = None
 
     # Starting
@@ -352,17 +351,8 @@ class Client:
             CodecError: it cannot be written, or is too large.
         """
         data = codec.dump(value)
-        self.check_size(data, what)
+        check_size(data, self.around.max_payload, what)
         return data
-
-    def check_size(self, data: Json, what: str) -> None:
-        """Refuse what is larger than the app takes."""
-        size = len(to_text(data).encode())
-        if size > self.max_payload:
-            raise InputTooLarge(
-                f"{what} has {size} bytes, and max_payload is {self.max_payload}; keep it "
-                "elsewhere and pass where it is"
-            )
 
 
 def key_of(id: str) -> str:

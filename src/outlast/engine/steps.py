@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord, digest, result_codec
 from outlast.engine.clock import end
+from outlast.engine.payloads import check_size
 from outlast.engine.retry import RetryPolicy
 from outlast.engine.turn import MAX_NAME, inside
 from outlast.errors import CodecError, StepMismatch, StepUnknown, UsageError
@@ -184,6 +185,7 @@ class Steps:
         value = await self._try(call, body, function)
         try:
             data = codec.dump(value)
+            check_size(data, turn.max_payload, f"the result of the step {str(slot)!r}")
         except CodecError as error:
             # It ran: what it gave back cannot be read by a replay, so no replay may run it again.
             await self._record(call, error=error, always=True)
@@ -238,6 +240,11 @@ class Steps:
             if timeout is None:
                 return await self._enter_body(body, function)
             return await self._within(timeout, slot, self._enter_body(body, function))
+        except SystemExit as error:
+            # It is recorded like any other failure: a step ends no worker.
+            raise RuntimeError(
+                f"the step {str(slot)!r} raised SystemExit({error.code!r})"
+            ) from error
         finally:
             inside.reset(mark)
 

@@ -51,13 +51,17 @@ class Turn:
     record: Record
     system: System
     definition: Definition
+    max_payload: int
     loop: asyncio.AbstractEventLoop
     order: Order
     cancel: asyncio.Event
     shutdown: asyncio.Event
 
-    def __init__(self, record: Record, system: System, definition: Definition) -> None:
+    def __init__(
+        self, record: Record, system: System, definition: Definition, max_payload: int
+    ) -> None:
         self.record, self.system, self.definition = record, system, definition
+        self.max_payload = max_payload
         self.loop = asyncio.get_running_loop()
         self.order = Order(system, self)
         self.cancel, self.shutdown = asyncio.Event(), asyncio.Event()

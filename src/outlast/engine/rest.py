@@ -215,13 +215,20 @@ async def stop_all(
                 if not _passes_on(task, tasks):
                     throw(task, copy(error))
             await _wait_for_end(loop, mark, end, cancels=False)
+    left: list[Task[Any]] = []
     for _ in range(2 if error is None else 1):
-        await _wait_for_end(loop, mark, loop.time() + grace, cancels=True)
-    left = _others(loop, mark)
+        left = await _wait_for_end(loop, mark, loop.time() + grace, cancels=True)
+        if not left:
+            break  # mostly at once: each look goes through all tasks of the loop
     for task in left:
         cast("Any", task)._log_destroy_pending = False  # noqa: SLF001 - nobody else can say so
         task.add_done_callback(_retrieve)
     return left
+
+
+def expect(loop: AbstractEventLoop, mark: object, kind: type[BaseException]) -> None:
+    """Keep asyncio from logging an error of this kind in a task of the turn that nobody awaits."""
+    _hear(_others(loop, mark), kind)
 
 
 def throw(task: Task[Any], error: BaseException) -> bool:
@@ -269,7 +276,8 @@ def _passes_on(task: Task[Any], tasks: Collection[Task[Any]]) -> bool:
 
 async def _wait_for_end(
     loop: AbstractEventLoop, mark: object, end: float, *, cancels: bool
-) -> None:
+) -> list[Task[Any]]:
+    """Wait, at most until `end`, and return the tasks that have not ended."""
     asked: set[Task[Any]] = set()
     while tasks := _others(loop, mark):
         if cancels:
@@ -281,7 +289,8 @@ async def _wait_for_end(
                 task.cancel()
         await asyncio.wait(tasks, timeout=max(0.0, end - loop.time()))
         if loop.time() >= end:
-            return
+            return _others(loop, mark)
+    return []
 
 
 def _hear(tasks: Iterable[Task[Any]], kind: type[BaseException]) -> None:

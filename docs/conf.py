@@ -18,6 +18,8 @@ myst_heading_anchors = 3
 
 # Docstrings mark code with single backticks, as Markdown does.
 default_role = "code"
+# An attribute that two classes have is no link, and need not be one.
+suppress_warnings = ["ref.python"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -8,15 +8,23 @@ The blocks of a page are taken in order, in one empty directory for each page.
 * One marked `python no-run: REASON` is not run.
 """
 
+import inspect
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import typer.main
+
+import outlast
+from outlast import errors
+from outlast.cli.commands import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -91,7 +99,9 @@ def test_what_a_page_shows_is_true(name: str, tmp_path: Path) -> None:
     program.write_text(page.program)
 
     run([sys.executable, str(program)], tmp_path)
-    printed = [(command, run(["sh", "-c", command], tmp_path)) for command, _ in page.commands]
+    # In place of the shell, which would have its own way to say that a program was killed.
+    said = [(command, ["sh", "-c", f"exec {command}"]) for command, _ in page.commands]
+    printed = [(command, run(words, tmp_path)) for command, words in said]
 
     assert printed == page.commands
 
@@ -107,3 +117,86 @@ def test_every_block_of_python_or_console_is_seen() -> None:
 
         opened = re.findall(r"^ *```(?:python|console)", text, re.MULTILINE)
         assert len(FENCE.findall(text)) == len(opened), path
+
+
+def text(page: str) -> str:
+    return (ROOT / "docs" / page).read_text()
+
+
+def test_what_is_generated_is_as_the_code_says() -> None:
+    pages = runpy.run_path(str(ROOT / "docs" / "generated.py"))["pages"]()
+
+    stale = [str(path) for path, written in pages.items() if path.read_text() != written]
+    assert len(pages) == 4
+    assert stale == [], "run `python docs/generated.py`"
+
+
+@pytest.mark.parametrize(
+    ("function", "heading"),
+    [
+        (outlast.open, "## `outlast.open`"),
+        (outlast.task, "## `@task`"),
+        (outlast.RetryPolicy, "## `RetryPolicy`"),
+        (outlast.Step.options, "## `ctx.step.options`"),
+    ],
+)
+def test_every_setting_is_documented(function: Callable[..., object], heading: str) -> None:
+    section = text("reference/settings.md").split(heading)[1].split("\n## ")[0]
+
+    rows = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    assert rows == set(inspect.signature(function).parameters) - {"function", "self"}
+
+
+def test_every_error_is_documented() -> None:
+    named = {
+        name
+        for name, found in vars(errors).items()
+        if inspect.isclass(found)
+        and issubclass(found, errors.OutlastError)
+        and found is not errors.OutlastError
+    }
+
+    rows = re.findall(r"^\| `(\w+)` \|", text("how-to/errors.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(named)
+
+
+def test_every_command_is_documented() -> None:
+    page = text("reference/command.md")
+    commands = getattr(typer.main.get_command(app), "commands")  # noqa: B009 - of a group
+
+    for name, command in commands.items():
+        section = re.search(rf"^## `outlast {name}\b.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+        assert section, f"outlast {name}"
+        for part in getattr(command, "commands", {}):
+            assert re.search(rf"`{part}\b", section[0]), f"outlast {name} {part}"
+
+
+def test_every_guarantee_names_tests_that_are_there() -> None:
+    sources = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "src").rglob("*.py")]
+    there = {name for path in sources for name in re.findall(r"def (test_\w+)\(", path.read_text())}
+
+    page = text("guarantees.md")
+    promises = re.findall(r"^## \d.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert len(promises) == 7
+    assert all(re.search(r"`test_\w+`", promise) for promise in promises)
+    assert [name for name in re.findall(r"`(test_\w+)`", page) if name not in there] == []
+
+
+def test_every_page_is_in_the_contents() -> None:
+    index = text("index.md") + text("decisions/index.md")
+    listed = set(re.findall(r"^([\w/-]+)$", index, re.MULTILINE))
+
+    for path in (ROOT / "docs").rglob("*.md"):
+        name = (
+            path.relative_to(ROOT / "docs").with_suffix("").as_posix().removeprefix("decisions/0")
+        )
+        assert name == "index" or any(entry.endswith(name) for entry in listed), path
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_sentence_has_a_line_of_its_own(path: Path) -> None:
+    blocks = re.compile(r"^```.*?^```$|<!-- gen.*?<!-- end -->", re.MULTILINE | re.DOTALL)
+    tables = re.compile(r"^\|.*$", re.MULTILINE)
+    prose = tables.sub("", blocks.sub("", path.read_text()))
+
+    assert re.findall(r".*[a-z`)][.!?] +[A-Z].*", prose) == []

@@ -1,0 +1,207 @@
+"""Writes those parts of the pages that the code says: `python docs/generated.py`.
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; `tests/test_docs.py` fails when
+one is not as the code says.
+"""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import outlast
+from outlast.engine import settings, turn
+from outlast.model import decisions, events
+from outlast.model.run import NotAllowed, Run
+from outlast.stores.sqlite import schema
+
+DOCS: Final = Path(__file__).resolve().parent
+MAX_PAYLOAD: Final = inspect.signature(outlast.open).parameters["max_payload"].default
+PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """Return the rows, the first of which is the heading, as Markdown."""
+    head, *body = [f"| {' | '.join(cell or ' ' for cell in row)} |" for row in rows]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+
+
+# Statuses
+
+
+def examples() -> list[tuple[str, Any]]:
+    """Return one event of each kind that moves a run, under the words for it."""
+    failed = events.Ended(events.Status.FAILED)
+    return [
+        ("a start was accepted", events.Created("task", None, "input", 0.0)),
+        ("a worker takes it up", events.TurnBegan(1)),
+        ("a worker takes it over after a crash", events.AttemptBegan(died=True)),
+        ("a worker takes it up again", events.AttemptBegan(died=False)),
+        ("the handler raised, and is tried again", events.AttemptFailed(None, 0.0)),
+        ("its worker shuts down and hands it back", events.HandedBack(0.0)),
+        ("the handler returned", decisions.returned(None)),
+        ("the handler raised, and no retry is left", failed),
+        ("the process that runs it has died too often", failed),
+        ("it was cancelled", events.Ended(events.Status.CANCELLED)),
+        ("it was aborted", events.Aborted()),
+    ]
+
+
+def moves() -> Iterator[tuple[str, str, str]]:
+    """Give every move of a run: the status before, what happened, the status after."""
+    seen: set[tuple[object, ...]] = set()
+    waiting = [Run()]
+    while waiting:
+        run = waiting.pop(0)
+        place = (run.created is None, run.status, run.is_entered, run.turn)
+        if place in seen:
+            continue
+        seen.add(place)
+        for what, event in examples():
+            if what.startswith("the ") and not run.is_entered:
+                continue  # there is no handler
+            after = deepcopy(run)
+            try:
+                after.evolve(event, 0.0)
+            except NotAllowed:
+                continue
+            yield ("" if run.created is None else f"`{run.status}`", what, f"`{after.status}`")
+            waiting.append(after)
+
+
+def statuses() -> str:
+    """Return the table of all moves between statuses."""
+    order = ["", *(f"`{status}`" for status in events.Status)]
+    rows = sorted(set(moves()), key=lambda row: (order.index(row[0]), order.index(row[2]), row[1]))
+    return table(("from", "what happened", "to"), *rows)
+
+
+# Entries
+
+
+def entry_rows(kinds: tuple[Any, ...]) -> Iterator[tuple[str, str, str]]:
+    """Give the type of each entry, its fields, and what it says."""
+    for kind in kinds:
+        named = []
+        for one in fields(kind):
+            is_needed = one.default is MISSING and one.default_factory is MISSING
+            named.append(f"`{one.name}`" if is_needed else f"`{one.name}`?")
+        said = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
+        yield f"`{kind.TYPE}`", ", ".join(named), said
+
+
+def entries() -> str:
+    """Return the tables of what stands in the journal of a run."""
+    heading = ("type", "fields of its data", "what it says")
+    parts = [
+        ("Decisions:", get_args(events.Decision)),
+        ("Facts:", get_args(events.Fact)),
+        ("Items of the stream, which are never folded:", get_args(events.StreamEvent)),
+    ]
+    return "\n\n".join(f"{title}\n\n{table(heading, *entry_rows(kinds))}" for title, kinds in parts)
+
+
+def tables() -> str:
+    """Return the statements that make a new file."""
+    statements = [
+        textwrap.dedent(statement).strip() + ";"
+        for migration in schema.MIGRATIONS
+        for statement in migration
+    ]
+    return "```sql\n" + "\n\n".join(statements) + "\n```"
+
+
+# Settings
+
+
+def described(function: Callable[..., Any]) -> dict[str, str]:
+    """Return what the docstring of a function says of each argument."""
+    told = re.search(r"\nArgs:\n(.*?)(?:\n\n|\Z)", inspect.getdoc(function) or "", re.DOTALL)
+    assert told
+    found = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", told[1], re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for name, text in found}
+
+
+def default(value: object) -> str:
+    """Return a default as it is written in a table."""
+    if value == MAX_PAYLOAD:
+        return "64 MiB"
+    return "" if value is inspect.Parameter.empty else f"`{value!r}`".replace("datetime.", "")
+
+
+def setting_rows(function: Callable[..., Any]) -> str:
+    """Return the table of a function's settings."""
+    told = described(function)
+    rows = [
+        (f"`{name}`", default(parameter.default), told[name])
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "function"
+    ]
+    return table(("setting", "default", "meaning"), *rows)
+
+
+def limits() -> str:
+    """Return the table of the limits."""
+    return table(
+        ("what", "limit"),
+        ("ids, and names of tasks, steps, sleeps, signals, queues", f"{turn.MAX_NAME} characters"),
+        ("title", f"{settings.MAX_TITLE} characters"),
+        ("description", f"{settings.MAX_DESCRIPTION:,} characters"),
+        ("source", f"{settings.MAX_SOURCE} characters"),
+        (
+            "tags",
+            (
+                f"{settings.MAX_TAGS} of them; keys of {settings.MAX_TAG_KEY}, values of "
+                f"{settings.MAX_TAG_VALUE} characters; {settings.MAX_TAGS_BYTES:,} bytes of UTF-8 "
+                f"together; the prefix `{settings.RESERVED_PREFIX}` is reserved"
+            ),
+        ),
+        ("checkpoints of one turn", f"{decisions.MAX_CHECKPOINTS:,}"),
+        ("a payload", f"`max_payload`, {MAX_PAYLOAD // 1024**2} MiB unless said"),
+        ("levels of lists and dicts in a payload", "200"),
+    )
+
+
+def retry() -> str:
+    """Return the table of the fields of a retry policy."""
+    text = (inspect.getdoc(outlast.RetryPolicy) or "").replace("Attributes:", "Args:")
+    found = re.findall(
+        r"^    (\w+): (.*(?:\n     .*)*)", text.partition("Raises:")[0], re.MULTILINE
+    )
+    told = {name: re.sub(r"\s+", " ", said) for name, said in found}
+    rows = [
+        (f"`{one.name}`", default(one.default), told[one.name])
+        for one in fields(outlast.RetryPolicy)
+    ]
+    return table(("setting", "default", "meaning"), *rows)
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "statuses": statuses,
+    "entries": entries,
+    "tables": tables,
+    "open": lambda: setting_rows(outlast.open),
+    "task": lambda: setting_rows(outlast.task),
+    "retry": retry,
+    "limits": limits,
+}
+
+
+def written(text: str) -> str:
+    """Return the text of a page with its generated parts as the code says."""
+    return PART.sub(lambda part: f"{part[1]}\n{PARTS[part[2]]()}\n{part[3]}", text)
+
+
+def pages() -> dict[Path, str]:
+    """Return every page that has generated parts, as it should be."""
+    texts = {path: path.read_text() for path in sorted(DOCS.rglob("*.md"))}
+    return {path: written(text) for path, text in texts.items() if PART.search(text)}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)

@@ -108,6 +108,7 @@ class OpenFile:
         return db
 
     def _connect(self) -> sqlite3.Connection:
+        self._check()
         db = sqlite3.connect(
             uri(self.path, "mode=rw"),
             uri=True,

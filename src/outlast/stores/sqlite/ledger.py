@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlast.errors import Conflict
 from outlast.journal import NEVER, allow, apply, claim_order, claimable_in, is_held, numbered, take
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from outlast.journal import Change, Head, Lease
     from outlast.store import Clock, Lane
     from outlast.stores.sqlite.rows import Row
+    from outlast.stores.sqlite.scope import Scope
 
 MAX_REMEMBERED: Final = 1_000
 """Heads that a writer keeps in mind."""
@@ -53,17 +54,6 @@ class _Kept(NamedTuple):
 
     head: Head
     row: Row
-
-
-class Scope(Protocol):
-    """Whose call it is: a store's namespace, clock, and sign of life."""
-
-    namespace: int
-    clock: Clock
-
-    def announce(self, owner: str) -> None:
-        """Have a sign that the owner lives, before its first lease is written."""
-        ...
 
 
 class Ledger:

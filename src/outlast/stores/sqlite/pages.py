@@ -7,7 +7,8 @@ what is read costs what it returns, however long the journal and however many ot
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlast.errors import UsageError
 from outlast.store import Reading, Scanned
@@ -18,20 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from outlast.journal import Entry, Head
-    from outlast.store import Clock, Query
+    from outlast.store import Query
+    from outlast.stores.sqlite.scope import Scope
 
 MAX_SCANNED: Final = 1_000
 """Heads that one page of a scan looks at."""
 
+MAX_MERGED: Final = 16
+"""Statuses whose parts of the index one scan merges."""
+
 _COLUMNS: Final = {"key": "key", "created": "id", "updated": "updated"}
 _COUNT_WIDTH: Final = 20
-
-
-class Place(Protocol):
-    """Which journals a store sees, and by which clock."""
-
-    namespace: int
-    clock: Clock
 
 
 class Extent(NamedTuple):
@@ -43,22 +41,22 @@ class Extent(NamedTuple):
     types: Sequence[str] | None
 
 
-def read_journal(db: sqlite3.Connection, place: Place, key: str, extent: Extent) -> Reading:
+def read_journal(db: sqlite3.Connection, scope: Scope, key: str, extent: Extent) -> Reading:
     """Return the head of a journal and some of its entries."""
-    floor, rebooted = _floor(db, place)
+    floor, rebooted = _floor(db, scope)
     sql = f"select {HEAD} from heads where namespace = ? and key = ?"
-    row = db.execute(sql, (place.namespace, key)).fetchone()
+    row = db.execute(sql, (scope.namespace, key)).fetchone()
     if row is None:
         return Reading(None, [], floor)
     head = to_head(row, rebooted=rebooted)
     return Reading(head, _entries(db, head, extent), floor)
 
 
-def _floor(db: sqlite3.Connection, place: Place) -> tuple[int, bool]:
+def _floor(db: sqlite3.Connection, scope: Scope) -> tuple[int, bool]:
     """Return the floor, and whether the machine was started anew since leases were last written."""
     sql = "select floor, boot from namespaces, state where namespaces.id = ?"
-    [(floor, boot)] = db.execute(sql, (place.namespace,)).fetchall()
-    return floor, boot != place.clock.boot_id()
+    [(floor, boot)] = db.execute(sql, (scope.namespace,)).fetchall()
+    return floor, boot != scope.clock.boot_id()
 
 
 def _entries(db: sqlite3.Connection, head: Head, extent: Extent) -> list[Entry]:
@@ -76,9 +74,8 @@ def _entries(db: sqlite3.Connection, head: Head, extent: Extent) -> list[Entry]:
         values += chosen
         sql = _select_types(len(chosen), descending=last is not None)
     rows = db.execute(sql, values).fetchall()
-    if last is not None:
-        rows = rows[::-1][:limit]
-    return [to_entry(row) for row in rows]
+    rows.sort(key=itemgetter(0))
+    return [to_entry(row) for row in rows[:limit]]
 
 
 _SELECT_FIRST: Final = (
@@ -93,31 +90,28 @@ _SELECT_LAST: Final = (
 def _select_types(types: int, *, descending: bool) -> str:
     """Return the statement for the entries of so many types.
 
-    Of each type it takes as many revisions as are wanted in all, from the index, then the first of
-    those: entries that are not wanted are neither read nor sorted.
+    It merges the revisions of each type from the index, as far as it needs, and reads these only.
     """
     order = "desc" if descending else "asc"
     branches = " union all ".join(
-        f"select * from (select revision from entries where journal = ?1 and type = ?{number}"
-        f" and revision > ?2 order by revision {order} limit ?3)"
+        f"select revision from entries where journal = ?1 and type = ?{number} and revision > ?2"
         for number in range(4, 4 + types)
     )
-    columns = ", ".join(f"e.{column}" for column in ENTRY.split(", "))
+    columns = ", ".join(f"entries.{column}" for column in ENTRY.split(", "))
     return (
         f"select {columns} from ({branches} order by revision {order} limit ?3) as chosen"
-        " cross join entries as e on e.journal = ?1 and e.revision = chosen.revision"
-        f" order by chosen.revision {order}"
+        " cross join entries on journal = ?1 and entries.revision = chosen.revision"
     )
 
 
 def scan_heads(
-    db: sqlite3.Connection, place: Place, query: Query, limit: int, after: str | None
+    db: sqlite3.Connection, scope: Scope, query: Query, limit: int, after: str | None
 ) -> Scanned:
     """Return a page of heads; see `Store.scan`."""
     start = None if after is None else _start(query, after)
-    inner, values = _range(place.namespace, query, start)
+    inner, values = _walk(scope.namespace, query, start)
     outer, more = _filter(query)
-    _, rebooted = _floor(db, place)
+    _, rebooted = _floor(db, scope)
     sql = f"select {HEAD} from ({inner} limit {MAX_SCANNED}) where {outer}"
     heads: list[Head] = []
     for row in db.execute(sql, (*values, *more)):
@@ -126,26 +120,30 @@ def scan_heads(
             if len(heads) == limit:
                 return Scanned(heads, _cursor(query, heads[-1]))
             heads.append(head)
-    # All were looked at that a page may look at; if they were so many, the next one goes on there.
+    # All were looked at that a page may look at; if they were so many, the next one goes on.
     sql = f"{inner} limit 1 offset {MAX_SCANNED - 1}"
     row = db.execute(sql, values).fetchone()
     return Scanned(heads, _cursor(query, to_head(row)) if row else None)
 
 
-def _range(namespace: int, query: Query, start: str | int | None) -> tuple[str, list[Any]]:
-    """Return the statement that walks along the best index, and its values."""
+def _walk(namespace: int, query: Query, start: str | int | None) -> tuple[str, list[Any]]:
+    """Return the statement that goes along the best index, in order, and its values.
+
+    Without an index of its own, what is asked for is filtered out of what another one gives. Those
+    of several statuses are merged, each from its own part of the index, as far as one goes on.
+    """
     column = _COLUMNS[query.order]
     terms: list[str] = ["namespace = ?"]
     values: list[Any] = [namespace]
-    if query.session and query.order == "created":
+    statuses: list[str] = []
+    if query.order == "created" and query.session:
         terms.append("session = ? and session <> ''")
         values.append(query.session)
     else:
         terms.append("kind = ?")
         values.append(query.kind)
-        if len(query.statuses) == 1 and query.order == "created":
-            terms.append("status = ?")
-            values.extend(query.statuses)
+        if query.order == "created" and len(query.statuses) <= MAX_MERGED:
+            statuses = sorted(query.statuses)
     if query.order == "key" and query.prefix:
         terms.append("key >= ?")
         values.append(query.prefix)
@@ -155,8 +153,11 @@ def _range(namespace: int, query: Query, start: str | int | None) -> tuple[str, 
     if start is not None:
         terms.append(f"{column} {'<' if query.descending else '>'} ?")
         values.append(start)
-    where, order = " and ".join(terms), "desc" if query.descending else "asc"
-    return f"select {HEAD} from heads where {where} order by {column} {order}", values
+    branch = f"select {HEAD} from heads where {' and '.join(terms)}"
+    if statuses:
+        branch = " union all ".join([f"{branch} and status = ?"] * len(statuses))
+        values = [value for status in statuses for value in (*values, status)]
+    return f"{branch} order by {column} {'desc' if query.descending else 'asc'}", values
 
 
 def _filter(query: Query) -> tuple[str, list[Any]]:

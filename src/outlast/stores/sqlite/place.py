@@ -11,11 +11,14 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from outlast.errors import Unavailable, UsageError
 from outlast.stores.sqlite.schema import APPLICATION_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SHARED: Final = frozenset(
     {"9p", "afs", "ceph", "cifs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}
@@ -50,8 +53,12 @@ def check_identity(path: Path, expected: Identity) -> None:
     raise Unavailable(f"the file '{path}' was deleted or replaced while it was open: open it again")
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, type_of: Callable[[Path], str] | None = None) -> None:
     """Refuse a path at which there is no file of ours, and none can be.
+
+    Args:
+        path: of the file.
+        type_of: says of which type the file system of a directory is; `file_system` does.
 
     Raises:
         UsageError: says why, and what to do.
@@ -61,7 +68,7 @@ def check_place(path: Path) -> None:
         raise UsageError(
             f"there is no directory '{directory}' for the file '{path}': make it first"
         )
-    kind = file_system(directory)
+    kind = (type_of or file_system)(directory)
     if kind in _SHARED or kind.startswith("fuse"):
         raise UsageError(
             f"the file '{path}' is on a file system of type {kind!r}, where several machines would"
@@ -69,14 +76,18 @@ def check_place(path: Path) -> None:
         )
     if path.exists() and not path.is_file():
         raise UsageError(f"'{path}' is no file: name a file, such as '{path}/outlast.db'")
-    if not os.access(directory, os.W_OK | os.X_OK):
+    if not _may(directory, os.W_OK | os.X_OK):
         raise UsageError(f"the directory '{directory}' of the file '{path}' is not writable")
     if not path.exists():
         return
-    if not os.access(path, os.R_OK | os.W_OK):
+    if not _may(path, os.R_OK | os.W_OK):
         raise UsageError(f"the file '{path}' is not readable and writable")
     if path.stat().st_size:
         _check_owner(path)
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _check_owner(path: Path) -> None:

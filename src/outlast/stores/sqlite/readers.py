@@ -62,10 +62,10 @@ class Readers:
             db.close()
 
     def _read(self, db: sqlite3.Connection, call: Call[sqlite3.Connection, Any]) -> None:
-        db.execute("begin")
         try:
+            db.execute("begin")
             call.run(db)
         finally:
             with suppress(sqlite3.Error):
                 db.execute("rollback")
-        self._check()
+            self._check()

@@ -12,6 +12,7 @@ from outlast.errors import UsageError
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
 APPLICATION_ID: Final = 0x6F75746C
 """Stands in the header of each of our files: `outl`."""
@@ -102,19 +103,23 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
 """What brings a file of format 0, 1, 2 ... to the next one; a new file has format 0."""
 
 FORMAT: Final = len(MIGRATIONS)
+"""That of the files that this version writes."""
 
 
-def prepare(db: sqlite3.Connection, path: str) -> None:
-    """Bring a file that is new or ours to today's format, in one transaction.
+def prepare(
+    db: sqlite3.Connection, path: str, migrations: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
+    """Bring a file that is new or ours to the format after the last migration, in one transaction.
 
     Raises:
         UsageError: the file has a newer format.
     """
     [version] = db.execute("pragma user_version").fetchone()
-    if version > FORMAT:
+    newest = len(migrations)
+    if version > newest:
         raise UsageError(
             f"the file {path!r} has format {version}, and this version of outlast knows formats up"
-            f" to {FORMAT}: install the version that wrote it, or a newer one"
+            f" to {newest}: install the version that wrote it, or a newer one"
         )
     if version == 0:
         # Before the file becomes a WAL file, so that it stands in the file itself from now on.
@@ -124,11 +129,15 @@ def prepare(db: sqlite3.Connection, path: str) -> None:
         raise UsageError(
             f"the file {path!r} cannot have a write-ahead log: keep it on a local disk"
         )
-    if version == FORMAT:
+    if version == newest:
         return
     db.execute("begin immediate")
-    for migration in MIGRATIONS[version:]:
-        for statement in migration:
-            db.execute(statement)
-    db.execute(f"pragma user_version = {FORMAT}")
-    db.execute("commit")
+    try:
+        for migration in migrations[version:]:
+            for statement in migration:
+                db.execute(statement)
+        db.execute(f"pragma user_version = {newest}")
+        db.execute("commit")
+    except BaseException:
+        db.execute("rollback")
+        raise

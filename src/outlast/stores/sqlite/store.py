@@ -228,12 +228,16 @@ async def _in_thread(
         if undo and not future.cancelled() and not future.exception():
             undo(future.result())
 
-    threading.Thread(target=run, name="outlast-open", daemon=True).start()
+    thread = threading.Thread(target=run, name="outlast-open", daemon=True)
+    thread.start()
     try:
         return await asyncio.wrap_future(future)
     except asyncio.CancelledError:
         future.add_done_callback(clean_up)
         raise
+    finally:
+        if future.done():
+            thread.join()  # it has nothing more to do
 
 
 def open_url(  # noqa: PLR0917 - every store's module has this function

@@ -182,17 +182,6 @@ def test_every_guarantee_names_tests_that_are_there() -> None:
     assert [name for name in re.findall(r"`(test_\w+)`", page) if name not in there] == []
 
 
-def test_every_page_is_in_the_contents() -> None:
-    index = text("index.md") + text("decisions/index.md")
-    listed = set(re.findall(r"^([\w/-]+)$", index, re.MULTILINE))
-
-    for path in (ROOT / "docs").rglob("*.md"):
-        name = (
-            path.relative_to(ROOT / "docs").with_suffix("").as_posix().removeprefix("decisions/0")
-        )
-        assert name == "index" or any(entry.endswith(name) for entry in listed), path
-
-
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_sentence_has_a_line_of_its_own(path: Path) -> None:
     blocks = re.compile(r"^```.*?^```$|<!-- gen.*?<!-- end -->", re.MULTILINE | re.DOTALL)

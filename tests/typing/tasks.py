@@ -75,7 +75,7 @@ async def without_a_context(question: Question) -> Report:
 
 
 task(name=3)  # type: ignore[call-overload]
-task(nmae="research")  # type: ignore[call-overload]
+task(title_of="research")  # type: ignore[call-overload]
 
 
 async def started() -> None:

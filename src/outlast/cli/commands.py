@@ -7,7 +7,7 @@ The one rule that must not be broken: a mistake of the caller's ends with a mess
 import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -22,13 +22,15 @@ Url = Annotated[
 Namespace = Annotated[str, typer.Option(help="Whose runs.")]
 Reason = Annotated[str | None, typer.Option(help="Why; it is kept with the run.")]
 
-app = typer.Typer(
+app: Final = typer.Typer(
     name="outlast",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-runs = typer.Typer(name="runs", help="Look at runs, and tell them something.", no_args_is_help=True)
+runs: Final = typer.Typer(
+    name="runs", help="Look at runs, and tell them something.", no_args_is_help=True
+)
 app.add_typer(runs)
 
 

@@ -12,14 +12,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import outlast
 from outlast import App, UsageError
 from outlast.cli.output import print_json
 from outlast.engine.definition import TASKS
 
-log = logging.getLogger("outlast.worker")
+log: Final = logging.getLogger("outlast.worker")
 
 
 async def work(

@@ -46,6 +46,9 @@ class Difference:
 
     __slots__ = ("_is_key", "_is_too_deep", "_steps", "after", "before")
 
+    before: object
+    after: object
+
     def __init__(
         self, before: object, after: object, *, is_too_deep: bool = False, is_key: bool = False
     ) -> None:

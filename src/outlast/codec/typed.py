@@ -38,7 +38,7 @@ class Codec(Generic[T]):
     __slots__ = ("_allows_nan", "_plain_types", "_typed", "annotation")
 
     def __init__(self, annotation: Any) -> None:
-        self.annotation = annotation
+        self.annotation: Any = annotation
         self._typed = None if _is_untyped(annotation) else _Typed(annotation)
         self._plain_types = _plain_types(annotation)
         members = (annotation, *typing.get_args(annotation))

@@ -21,6 +21,10 @@ class Unfit(Exception):
         remedy: what to write instead.
     """
 
+    path: str
+    what: str
+    remedy: str
+
     def __init__(self, path: str, what: str, remedy: str) -> None:
         super().__init__(path, what, remedy)
         self.path, self.what, self.remedy = path, what, remedy

@@ -64,7 +64,7 @@ class FakeSystem(System):
         super().__init__()
         self._clock, self._random = loop.clock, random.Random(seed)
         threads = _CountedThreads()
-        self.threads = threads
+        self.threads: Threads = threads
         loop.threads_at_work = lambda: threads.at_work
 
     def wall(self) -> float:

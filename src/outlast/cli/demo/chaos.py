@@ -109,9 +109,9 @@ class Disruption:
         on_kill: Callable[[Kill], None] = lambda _: None,
     ) -> None:
         self.kills: list[Kill] = []
-        self.accidents = 0
+        self.accidents: int = 0
         self.lines: list[Line] = []
-        self.is_over = asyncio.Event()
+        self.is_over: asyncio.Event = asyncio.Event()
         self._arguments, self._log, self._moments = arguments, log, moments
         self._places = {step: place for place, step in enumerate(steps_of(files))}
         self._ledger = Ledger(ledger)

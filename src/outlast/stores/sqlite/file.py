@@ -39,6 +39,14 @@ STATEMENTS: Final = 256
 class OpenFile:
     """A file as one process has it open, for all stores that share it."""
 
+    path: Path
+    identity: Identity
+    hints: Hints
+    presence: LockFiles
+    writer: Writer
+    readers: Readers
+    watcher: Watcher
+
     def __init__(self, path: Path, identity: Identity, synchronous: Synchronous) -> None:
         self.path, self.identity = path, identity
         self.users = 0

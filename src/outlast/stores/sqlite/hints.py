@@ -23,10 +23,10 @@ class Hints:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: dict[object, tuple[int, asyncio.AbstractEventLoop, Listener]] = {}
-        self.writing = threading.Lock()
+        self.writing: threading.Lock = threading.Lock()
         """Held while something is written and noted here: who sees it knows whose it is."""
         self._own: list[tuple[int, int]] = []
-        self.own_alarms = 0
+        self.own_alarms: int = 0
 
     def listen(
         self, namespace: int, loop: asyncio.AbstractEventLoop, listener: Listener

@@ -59,6 +59,9 @@ class _Kept(NamedTuple):
 class Ledger:
     """The tables inside a write transaction, and what stays known of them from one to the next."""
 
+    sequence: int
+    alarms: int
+
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._seen = -1  # pragma data_version: another one says that somebody else wrote
@@ -67,7 +70,7 @@ class Ledger:
         self._state: tuple[int, int, str] = (0, 0, "")
         self.sequence, self.alarms, self._boot = self._state
         self.hints: list[tuple[int, Hint]] = []
-        self.remains = True  # perhaps there are entries of deleted journals
+        self.remains: bool = True  # perhaps there are entries of deleted journals
 
     # Transactions.
 

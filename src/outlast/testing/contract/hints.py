@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -21,7 +21,7 @@ class Watcher:
         self.heard: list[Hint] = []
         self.threads: set[int] = set()
         self._news = asyncio.Event()
-        self.stop = store.watch(self._hear)
+        self.stop: Callable[[], None] = store.watch(self._hear)
 
     def _hear(self, hint: Hint) -> None:
         self.heard.append(hint)

@@ -16,6 +16,10 @@ from outlast.testing.clock import FakeClock
 class Pair:
     """The reference and the store under test, with one clock."""
 
+    reference: Store
+    store: Store
+    clock: FakeClock
+
     def __init__(self, reference: Store, store: Store, clock: FakeClock) -> None:
         self.reference, self.store, self.clock = reference, store, clock
         self.calls: list[str] = []

@@ -29,7 +29,7 @@ class Chance:
     """A seeded source of all that is drawn."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+        self.random: random.Random = random.Random(seed)
         self._prefix = seed
         self._numbers = count(1)
 

@@ -41,6 +41,10 @@ async def play(
 class Player:
     """Draws calls, and knows what it needs of their answers to draw the next."""
 
+    chance: Chance
+    pair: Pair
+    clock: FakeClock
+
     def __init__(self, seed: int, pair: Pair, seen: Counter[str]) -> None:
         self.chance, self.pair, self.clock = Chance(seed), pair, pair.clock
         self.heads: dict[str, Head] = {}

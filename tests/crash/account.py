@@ -114,6 +114,24 @@ def is_entered(entries: Sequence[Entry]) -> bool:
     return fold(entry for entry in entries if entry.type in FOLDED_TYPES).is_entered
 
 
+def echoes(lines: Sequence[Line]) -> list[Line]:
+    """Return what processes that were frozen have done outside before they knew what they missed.
+
+    A step that is under way when its process wakes up may go on acting outside; nothing that it
+    does is recorded.
+    """
+    found: list[Line] = []
+    asleep: set[int] = set()
+    for line in lines:
+        if line.what == "freezes":
+            asleep.add(line.pid)
+        elif line.what == "entered":
+            asleep.discard(line.pid)
+        elif line.pid in asleep and line.what in ("did", "failed"):
+            found.append(line)
+    return found
+
+
 async def account_of(
     stage: Stage, run: TaskRun[list[str]], seen: Sequence[StreamItem | Retracted] | None = None
 ) -> Account:
@@ -122,7 +140,8 @@ async def account_of(
     stream = [item async for item in run.stream()]
     entries = await stage.entries(run.id)
     assert sum(entry.type == Emitted.TYPE for entry in entries) <= len(stream)
-    lines = stage.ledger.lines(run=run.id)
+    late = echoes(stage.ledger.lines())
+    lines = [line for line in stage.ledger.lines(run=run.id) if line not in late]
     return Account(
         run.id, output, entries, stream, lines, tuple(stream) if seen is None else tuple(seen)
     )

@@ -7,6 +7,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -36,8 +38,9 @@ class Worker:
         is_dead: whether it has.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, hear: Callable[[str], None]) -> None:
         self.process, self.pid = process, process.pid
+        self._hear = hear
         self.heard: list[str] = []
         self.is_dead = False
         self._changed = asyncio.Event()
@@ -47,18 +50,22 @@ class Worker:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
             self.heard.append(line.decode().strip())
+            self._hear(self.heard[-1])
             self._changed.set()
         status = await self.process.wait()
         self.is_dead = True
         self._changed.set()
         return status
 
-    async def says(self, name: str, times: int = 1) -> bool:
-        """Wait until it has said so, so often; False if it died before that."""
-        while self.heard.count(name) < times and not self.is_dead:
+    async def says(self, *names: str) -> bool:
+        """Wait until it has said one of these; False if it died before that."""
+        while not (has := self.has_said(*names)) and not self.is_dead:
             self._changed.clear()
             await self._changed.wait()
-        return self.heard.count(name) >= times
+        return has
+
+    def has_said(self, *names: str) -> bool:
+        return any(name in self.heard for name in names)
 
     async def tell(self, name: str) -> None:
         assert self.process.stdin is not None
@@ -94,6 +101,8 @@ class Stage:
         self.log = directory / "workers.log"
         self.app: App = open_app(f"sqlite:///{self.file}", worker=False)
         self.workers: list[Worker] = []
+        self._heard: Counter[str] = Counter()
+        self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self.app.__aenter__()
@@ -131,7 +140,7 @@ class Stage:
                 cwd=ROOT,
                 start_new_session=True,
             )
-        self.workers.append(Worker(process))
+        self.workers.append(Worker(process, self._hear))
         return self.workers[-1]
 
     async def worker(
@@ -141,6 +150,17 @@ class Stage:
         worker = await self.load(point, lease=lease, queue=queue)
         assert await worker.open(), self.said()
         return worker
+
+    def _hear(self, name: str) -> None:
+        self._heard[name] += 1
+        self._changed.set()
+
+    async def hears(self, name: str, more: int) -> None:
+        """Wait until the workers together have said so this many times more."""
+        enough = self._heard[name] + more
+        while self._heard[name] < enough:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def start(self, id: str) -> TaskRun[list[str]]:
         """Start a journey, or join it."""

@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
-CODE := $(wildcard src tests bench examples tools)
+CODE := $(wildcard src tests docs bench examples tools)
 PYTEST ?=
 WORKERS ?= 2
 # COVER=1 asks for every branch of the rooms that hold the rules.

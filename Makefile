@@ -38,9 +38,10 @@ check: .venv/dev.stamp  ## check format, lint, types, imports, spelling and docs
 	$(BIN)/codespell
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build
 
-fix: .venv/dev.stamp  ## mend format and lint where a tool can
+fix: .venv/dev.stamp  ## mend format, lint and generated docs where a tool can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+	$(BIN)/python docs/generated.py
 
 soak: .venv/dev.stamp  ## run the long simulations with full counts
 	@OUTLAST_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 -m soak $(PYTEST)

@@ -1,6 +1,7 @@
 """How Sphinx builds these pages."""
 
 from importlib.metadata import version as version_of
+from typing import Any
 
 project = "outlast"
 author = "The outlast authors"
@@ -27,3 +28,16 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
+
+# What `outlast` makes and hands out: how it is made is nobody's business.
+HANDED_OUT = {"App", "Flag", "Runs", "Step", "Task", "TaskContext", "TaskRun"}
+
+
+def hide_how_it_is_made(_app: Any, what: str, name: str, *_: Any) -> tuple[str, None] | None:
+    """Show a class that nobody else makes without the arguments that make it."""
+    return ("", None) if what == "class" and name.rpartition(".")[2] in HANDED_OUT else None
+
+
+def setup(app: Any) -> None:
+    """Tell Sphinx."""
+    app.connect("autodoc-process-signature", hide_how_it_is_made)

@@ -131,6 +131,7 @@ class TaskContext(Generic[In]):
     """What a handler knows of its run, and may ask for.
 
     Attributes:
+        step: runs a function once, and gives what is recorded of it ever after; see `Step`.
         cancel: set when the handler should come to its end; `stop_reason` says why.
         shutdown: set when its worker wants to stop.
     """
@@ -172,7 +173,7 @@ class TaskContext(Generic[In]):
 
     @property
     def entry_mode(self) -> EntryMode:
-        """How the handler was entered this time: `recovered` after a crash or a hand-back."""
+        """How the handler was entered this time, `recovered` after a crash or a hand-back."""
         return "recovered" if self._turn.run.is_recovered else "fresh"
 
     @property
@@ -187,7 +188,7 @@ class TaskContext(Generic[In]):
 
     @property
     def token(self) -> int:
-        """The fencing token of this attempt: larger than that of every earlier one."""
+        """The fencing token of this attempt, larger than that of every earlier one."""
         return self._turn.record.fence.token
 
     @property

@@ -84,4 +84,5 @@ def retried() -> None:
         retry_on=(ConnectionError,),
     )
     RetryPolicy(initial_delay=1)  # type: ignore[arg-type]
+    RetryPolicy(3, timedelta(seconds=1))  # type: ignore[call-arg]
     RetryPolicy(retry_on=ConnectionError)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ class RetryPolicy:
     """
 
     max_attempts: int = 3
+    _: KW_ONLY
     initial_delay: timedelta = timedelta(seconds=1)
     max_delay: timedelta = timedelta(seconds=60)
     backoff: float | Callable[[int], timedelta] = 2.0
@@ -92,8 +93,8 @@ class RetryPolicy:
         """Return the policy that was stored."""
         return cls(
             data["max_attempts"],
-            timedelta(seconds=data["initial_delay"]),
-            timedelta(seconds=data["max_delay"]),
-            data["backoff"],
-            data["jitter"],
+            initial_delay=timedelta(seconds=data["initial_delay"]),
+            max_delay=timedelta(seconds=data["max_delay"]),
+            backoff=data["backoff"],
+            jitter=data["jitter"],
         )

@@ -19,7 +19,7 @@ from outlast.codec import ErrorRecord
 from outlast.engine.emission import Emission
 from outlast.engine.payloads import check_size
 from outlast.engine.record import Decide, Record
-from outlast.engine.rest import stop_all, turn_of
+from outlast.engine.rest import expect, stop_all, turn_of
 from outlast.engine.retry import RetryPolicy
 from outlast.engine.steps import Steps
 from outlast.engine.turn import Turn
@@ -127,6 +127,7 @@ class Attempt:
                 if stop is Stop.LEASE_LOST:
                     self._turn.ask_to_stop("lease_lost")
                 self._turn.throw(Unwound(f"the run {self._record.key!r} was stopped: {stop.value}"))
+                expect(self._turn.loop, self._turn, Unwound)
 
     def ask_to_shut_down(self) -> None:
         """Tell the handler that its worker wants to stop."""

@@ -18,7 +18,7 @@ from outlast.errors import (
     Unavailable,
     UsageError,
 )
-from outlast.journal import FORCE, Change, Entry, Head
+from outlast.journal import FORCE, Change, Claim, Entry, Head
 from outlast.model import decisions
 from outlast.model.events import (
     END_TYPES,
@@ -102,10 +102,9 @@ class Client:
                 claim=claim,
             )
             seen = await self._create(change, run)
-            if claim is not None and seen.run is run:
+            if claim is not None and _is_claimed(seen.head, claim):
                 assert self.worker is not None
-                assert seen.head.lease is not None
-                self.worker.begin_new(seen.head, run, asked_at)
+                self.worker.begin_new(seen.head, seen.run, asked_at)
                 is_begun = True
         finally:
             if claim is not None and not is_begun:
@@ -142,11 +141,12 @@ class Client:
                         "runs"
                     ) from None
                 continue  # a journal was deleted meanwhile, and numbers go on from there
-            claim = change.claim
-            if claim is None or (head.lease is not None and head.lease.fence.id == claim.id):
+            claim, written = change.claim, head.first + len(change.entries) - 1
+            if head.revision == written and (claim is None or _is_claimed(head, claim)):
                 run.revision = head.revision
                 return Seen(head, run)
-            if (seen := await self.look(key)) is None:  # said twice, and another worker was quicker
+            # Said twice, and meanwhile others have written, or another worker was quicker.
+            if (seen := await self.look(key)) is None:
                 raise not_found(key)
             return seen
 
@@ -389,6 +389,10 @@ def found(head: Head | None, key: str, first: int | None) -> Head:
     if head is None or first not in (None, head.first):
         raise not_found(key)
     return head
+
+
+def _is_claimed(head: Head, claim: Claim) -> bool:
+    return head.lease is not None and head.lease.fence.id == claim.id
 
 
 def _conflict(id: str, run: Run, name: str) -> TaskConflict:

@@ -126,7 +126,7 @@ class Leases:
             return True
         now = self._system.monotonic()
         try:
-            async with asyncio.timeout(self.ttl / _BEATS):
+            async with asyncio.timeout(self._patience(asked, now)):
                 held = await self._store.renew(list(asked.values()), self.ttl)
         except (StoreError, TimeoutError) as error:
             log.warning("the leases of %d runs could not be renewed: %s", len(asked), error)
@@ -140,10 +140,17 @@ class Leases:
         self._drop(fence for fence in asked if fence not in still)
         return True
 
+    def _patience(self, fences: Iterable[Fence], now: float) -> float:
+        """Return how long to wait for an answer: not so long that a lease ends meanwhile."""
+        with self._lock:
+            untils = [self._kept[fence].until for fence in fences if fence in self._kept]
+        left = min(untils, default=now) - _MARGIN * self.ttl - now
+        return min(max(left, _MARGIN * self.ttl / 2), self.ttl / _BEATS)
+
     def _ends_soon(self, fence: Fence) -> bool:
         with self._lock:
             kept = self._kept.get(fence)
-            return kept is not None and self._system.monotonic() > kept.until - _MARGIN * self.ttl
+            return kept is not None and self._system.monotonic() >= kept.until - _MARGIN * self.ttl
 
     def _drop(self, fences: Iterable[Fence]) -> None:
         for fence in list(fences):

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from copy import copy
 from types import FrameType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from outlast.engine import insides
+from outlast.errors import Unwound
+
+_Kind: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 turn_of: Final[ContextVar[object | None]] = ContextVar("turn_of", default=None)
 """The mark of a turn, an object that is its own alone: set where its first task is made."""
@@ -200,26 +203,25 @@ async def stop_all(
     With an error, a copy of it is raised wherever the turn waits, and what `finally` and `async
     with` do then has `grace` seconds. After that its tasks are cancelled, and have as long again.
     Without an error they are cancelled, and cancelled once more where they have swallowed that.
+    An async generator that was left early is closed meanwhile, and cancelled only in the end.
 
     A task that would not end is given up: it may go on, and the log will not mention it. What else
     a task raises while it is stopped is logged by asyncio, as always, unless somebody awaits it.
     """
-    if error is not None:
-        # Where all wait, each sees the error where it waits, or gets it from those it waits for.
-        await settle(loop, mark, min(grace, _PATIENCE))
-        tasks, end = _others(loop, mark), loop.time() + grace
-        _hear(tasks, type(error))
-        with _patient_groups(tasks):
-            # What a task waits for was mostly made after it, and is to end first.
-            for task in reversed(tasks):
-                if not _passes_on(task, tasks):
-                    throw(task, copy(error))
-            await _wait_for_end(loop, mark, end, cancels=False)
-    left: list[Task[Any]] = []
-    for _ in range(2 if error is None else 1):
-        left = await _wait_for_end(loop, mark, loop.time() + grace, cancels=True)
-        if not left:
-            break  # mostly at once: each look goes through all tasks of the loop
+    left = await _left(loop, mark)
+    if error is None:
+        left = await _wait_for_end(loop, mark, left, grace, _cancel_early)
+    elif left:
+        with _patient_groups(left):
+            _hear(left, type(error))
+            # Where all wait, each sees the error there, or gets it from those it waits for.
+            await settle(loop, mark, min(grace, _PATIENCE))
+            left = await _left(loop, mark)
+            _hear(left, type(error))
+            with _patient_groups(left):
+                _throw_into(left, error)
+                left = await _wait_for_end(loop, mark, left, grace, _leave_alone)
+    left = await _wait_for_end(loop, mark, left, grace, _cancel)
     for task in left:
         cast("Any", task)._log_destroy_pending = False  # noqa: SLF001 - nobody else can say so
         task.add_done_callback(_retrieve)
@@ -228,7 +230,7 @@ async def stop_all(
 
 def expect(loop: AbstractEventLoop, mark: object, kind: type[BaseException]) -> None:
     """Keep asyncio from logging an error of this kind in a task of the turn that nobody awaits."""
-    _hear(_others(loop, mark), kind)
+    _hear(tasks_of(loop, mark), kind)
 
 
 def throw(task: Task[Any], error: BaseException) -> bool:
@@ -251,12 +253,12 @@ def throw(task: Task[Any], error: BaseException) -> bool:
     return True
 
 
-def ended_by(task: Future[Any], kind: type[BaseException]) -> bool:
+def ended_by(task: Future[Any], kind: _Kind) -> bool:
     """Say whether a task has let an error of this kind through, alone or in a group of its kind."""
     return _is_only(insides.error_of(task), kind)
 
 
-def _is_only(error: BaseException | None, kind: type[BaseException]) -> bool:
+def _is_only(error: BaseException | None, kind: _Kind) -> bool:
     if isinstance(error, BaseExceptionGroup):
         parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
         return all(_is_only(part, kind) for part in parts)
@@ -274,30 +276,65 @@ def _passes_on(task: Task[Any], tasks: Collection[Task[Any]]) -> bool:
     return insides.waiter_of(task) in tasks or insides.closes_group(insides.frames_of(task))
 
 
+def _throw_into(tasks: Sequence[Task[Any]], error: BaseException) -> None:
+    # What a task waits for was mostly made after it, and is to end first.
+    for task in reversed(tasks):
+        if not _passes_on(task, tasks) and not insides.closes_generator(task):
+            throw(task, copy(error))
+
+
+def _leave_alone(_: Task[Any]) -> None:
+    pass
+
+
+def _cancel_early(task: Task[Any]) -> None:
+    if not insides.closes_generator(task):
+        task.cancel()
+
+
+def _cancel(task: Task[Any]) -> None:
+    task.cancel()
+
+
+async def _left(loop: AbstractEventLoop, mark: object) -> list[Task[Any]]:
+    """Return the tasks of a turn without the one that asks."""
+    if not (tasks := _others(loop, mark)) and is_stirring(loop, mark):
+        # An async generator that was left early is about to get a task that closes it.
+        await settle(loop, mark, _PATIENCE)
+        tasks = _others(loop, mark)
+    return tasks
+
+
 async def _wait_for_end(
-    loop: AbstractEventLoop, mark: object, end: float, *, cancels: bool
+    loop: AbstractEventLoop,
+    mark: object,
+    left: list[Task[Any]],
+    grace: float,
+    ask: Callable[[Task[Any]], object],
 ) -> list[Task[Any]]:
-    """Wait, at most until `end`, and return the tasks that have not ended."""
+    """Ask each task of the turn once, and return those that have not ended after `grace`."""
+    end = loop.time() + grace
     asked: set[Task[Any]] = set()
-    while tasks := _others(loop, mark):
-        if cancels:
-            new = [task for task in tasks if task not in asked]
-            asked.update(new)
-            _hear(new, asyncio.CancelledError)
-            # Oldest first: a group cancels its tasks before they have begun to tidy up.
-            for task in new:
-                task.cancel()
-        await asyncio.wait(tasks, timeout=max(0.0, end - loop.time()))
+    while left:
+        new = [task for task in left if task not in asked]
+        asked.update(new)
+        _hear(new)
+        # Oldest first: a group cancels its tasks before they have begun to tidy up.
+        for task in new:
+            ask(task)
+        await asyncio.wait(left, timeout=max(0.0, end - loop.time()))
+        left = await _left(loop, mark)
         if loop.time() >= end:
-            return _others(loop, mark)
-    return []
+            break
+    return left
 
 
-def _hear(tasks: Iterable[Task[Any]], kind: type[BaseException]) -> None:
+def _hear(tasks: Iterable[Task[Any]], *kinds: type[BaseException]) -> None:
     """Keep asyncio from logging that nobody has heard of what we raise in these tasks."""
+    ours: _Kind = (asyncio.CancelledError, Unwound, *kinds)
 
     def hear(future: Future[Any]) -> None:
-        if ended_by(future, kind):
+        if ended_by(future, ours):
             _retrieve(future)
 
     heard: set[Future[Any]] = set()

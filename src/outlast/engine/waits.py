@@ -26,6 +26,7 @@ class _Waiter:
     after: int
     settled: asyncio.Future[Any]
     is_over: bool = False  # its timeout has come
+    is_leaving: bool = False  # it is cancelled, and takes nothing any more
 
 
 class Waits:
@@ -90,8 +91,22 @@ class Waits:
                 )
                 stack.callback(timer.cancel)
             self.settle()
-            await waiter.settled
+            try:
+                await waiter.settled
+            except asyncio.CancelledError:
+                if not await self._is_settled_already(waiter):
+                    raise
         turn.raise_thrown()
+
+    async def _is_settled_already(self, waiter: _Waiter) -> bool:
+        """Say whether a cancelled waiter has its outcome: one that is being written counts.
+
+        Else it would have taken a signal that nobody gets.
+        """
+        waiter.is_leaving = True
+        if self._turn.thrown is None and self._settling is not None:
+            await asyncio.wait({self._settling})
+        return self._turn.thrown is None and waiter.slot in self._turn.run.checkpoints
 
     async def _set_timer(self, slot: Slot, seconds: float) -> float:
         turn = self._turn
@@ -124,8 +139,9 @@ class Waits:
         events: list[Decision] = []
         for name, waiters in self._waiters.items():
             signals = list(run.signals.get(name, ()))
-            open_waiters = [w for w in waiters if w.slot not in run.checkpoints]
-            for waiter in open_waiters:
+            for waiter in waiters:
+                if waiter.is_leaving or waiter.slot in run.checkpoints:
+                    continue
                 if signals:
                     events.append(_settled(waiter, signals.pop(0)))
                 elif waiter.is_over:

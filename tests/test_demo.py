@@ -56,7 +56,7 @@ def sources(tmp_path: Path) -> Path:
     (root / "loop").symlink_to(root)
     os.mkfifo(root / "pipe.py")
     if sys.platform != "darwin":
-        (root / os.fsdecode(b"caf\xe9 |`\n.py")).write_text("x = 1\n")
+        (root / os.fsdecode(b"\xfcber |`\n.py")).write_text("x = 1\n")
     return root
 
 

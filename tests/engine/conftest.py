@@ -7,6 +7,7 @@ import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -34,6 +35,15 @@ class Machine:
         self.store = MemoryStore(loop.clock)
         self.wire = Wire(self.store)
         """The way to the store of every app that gets none of its own."""
+
+    @contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Let nobody hear of what is written meanwhile."""
+        listeners, self.store._listeners = self.store._listeners, {}
+        try:
+            yield
+        finally:
+            self.store._listeners = listeners
 
     def open(self, *, store: Wire | None = None, **settings: Any) -> App:
         """Return another app on the store."""

@@ -276,7 +276,11 @@ class Attempt:
         ):
             return None
         system = self._around.system
-        return system.wall() + policy.delay(run.attempt + 1, system.draw_factor)
+        try:
+            return system.wall() + policy.delay(run.attempt + 1, system.draw_factor)
+        except Exception:
+            log.exception("%s: its retry policy gives no delay; it is not retried", run.start.name)
+            return None
 
     async def _clean_up(
         self, turn: Turn, root: asyncio.Task[Any] | None, stop: Stop | None

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from outlast.engine.attempt import STOPS_WITHIN, Attempt, Stop, Surroundings
+from outlast.engine.attempt import Attempt, Stop, Surroundings
 from outlast.engine.definition import TASKS
 from outlast.engine.leases import Leases
 from outlast.engine.record import Record
@@ -29,6 +29,9 @@ _PAUSE: Final = 0.5
 
 _RESTS_AFTER: Final = 0.05
 """Seconds between two looks, while it shuts down, at which runs only wait."""
+
+_ENDS_WITHIN: Final = 15.0
+"""Seconds after the grace to stop runs and hand them back; what is left keeps its lease."""
 
 
 class Worker:
@@ -72,20 +75,16 @@ class Worker:
         if self._loop is not None:
             await self._loop
         system = self._around.system
-        for attempt, _ in self._active.values():
-            attempt.ask_to_shut_down()
         ends = system.monotonic() + self.grace
-        while self._active and (left := ends - system.monotonic()) > 0:
+        # A run that is just being made counts, too: it is ours as soon as it is there.
+        while (self._active or self._reserved) and system.monotonic() < ends + _ENDS_WITHIN:
+            left = ends - system.monotonic()
             for attempt, _ in list(self._active.values()):
-                if attempt.is_at_rest:  # nothing in it could use the grace
+                attempt.ask_to_shut_down()
+                if left <= 0 or attempt.is_at_rest:  # nothing in it could use the grace
                     attempt.stop(Stop.SHUTDOWN)
             self._wake.clear()
-            await system.wait(self._wake, min(left, _RESTS_AFTER))
-        tasks = [task for _, task in self._active.values()]
-        for attempt, _ in self._active.values():
-            attempt.stop(Stop.SHUTDOWN)
-        if tasks:
-            await asyncio.wait(tasks, timeout=2 * STOPS_WITHIN)
+            await system.wait(self._wake, min(left, _RESTS_AFTER) if left > 0 else _RESTS_AFTER)
         await self._leases.close()
 
     # New runs, made and taken up in one write
@@ -112,11 +111,20 @@ class Worker:
     # Runs that are due
 
     async def _work(self) -> None:
+        system = self._around.system
+        looks_at = system.monotonic() + _LOOKS_AGAIN
         while not self._is_closing:
             self._wake.clear()
-            next_in = await self._claim()
+            try:
+                next_in = await self._claim()
+            except Exception:  # two tasks of one name, say; those at work go on
+                log.exception("the worker cannot look for work")
+                next_in = None
             pause = _LOOKS_AGAIN if next_in is None else min(next_in, _LOOKS_AGAIN)
-            if not await self._around.system.wait(self._wake, pause):
+            await system.wait(self._wake, pause)
+            # However often it is woken for other work: a hint for one of its runs may be lost.
+            if system.monotonic() >= looks_at:
+                looks_at = system.monotonic() + _LOOKS_AGAIN
                 for attempt, _ in self._active.values():
                     attempt.look()
 

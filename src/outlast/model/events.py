@@ -292,23 +292,22 @@ STREAM_TYPES: Final = tuple(event.TYPE for event in _STREAMED)
 END_TYPES: Final = (Ended.TYPE, Aborted.TYPE)
 
 _EVENTS: Final[Mapping[str, type[Any]]] = {event.TYPE: event for event in _FOLDED + _STREAMED}
-_FIELDS: Final = {event: tuple(f.name for f in fields(event)) for event in _EVENTS.values()}
-_DEFAULTS: Final[Mapping[type[Any], Mapping[str, Any]]] = {
+_FIELDS: Final[Mapping[type[Any], Mapping[str, Any]]] = {
     event: {
         f.name: f.default if f.default_factory is MISSING else f.default_factory()
         for f in fields(event)
-        if not (f.default is MISSING and f.default_factory is MISSING)
     }
     for event in _EVENTS.values()
 }
+"""The fields of each event, with their defaults."""
 
 
 def encode(event: Event | StreamEvent) -> Draft:
     """Return the entry that holds the event; a field that has its default is left out."""
-    defaults, data = _DEFAULTS[type(event)], dict[str, Json]()
-    for name in _FIELDS[type(event)]:
+    data: dict[str, Json] = {}
+    for name, default in _FIELDS[type(event)].items():
         value = getattr(event, name)
-        if name not in defaults or value != defaults[name]:
+        if value is not default and value != default:
             data[name] = value
     return Draft(event.TYPE, to_text(data))
 

@@ -68,16 +68,23 @@ class Hints:
 
     def wrote(self, low: int, high: int, alarms: int) -> None:
         """Note that this process wrote what counts from `low` + 1 to `high`, and so many alarms."""
-        if low < high:
-            if self._own and self._own[-1][1] == low:
-                low = self._own.pop()[0]
-            self._own.append((low, high))
-        self.own_alarms += alarms
+        with self._lock:
+            if low < high:
+                if self._own and self._own[-1][1] == low:
+                    low = self._own.pop()[0]
+                self._own.append((low, high))
+            self.own_alarms += alarms
 
     def is_own(self, updated: int) -> bool:
         """Say whether this process wrote it."""
-        return any(low < updated <= high for low, high in self._own)
+        return self.are_own(updated - 1, updated)
+
+    def are_own(self, low: int, high: int) -> bool:
+        """Say whether this process wrote all that counts from `low` + 1 to `high`."""
+        with self._lock:
+            return low == high or any(first <= low and high <= last for first, last in self._own)
 
     def forget(self, upto: int) -> None:
         """Forget what this process wrote up to that count."""
-        self._own = [(low, high) for low, high in self._own if high > upto]
+        with self._lock:
+            self._own = [(low, high) for low, high in self._own if high > upto]

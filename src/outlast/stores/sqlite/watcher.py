@@ -17,15 +17,18 @@ from outlast.store import Hint
 from outlast.stores.sqlite.calls import Call, Mail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from outlast.stores.sqlite.hints import Hints
     from outlast.stores.sqlite.ledger import Ledger
     from outlast.stores.sqlite.presence import Presence
     from outlast.stores.sqlite.writer import Writer
 
-LOOK_SECONDS: Final = 0.005
+LOOK_SECONDS: Final = 0.01
 """Seconds between two looks at what was written, while somebody listens."""
+
+BUSY_SECONDS: Final = 0.004
+"""The same after a look that found something: where there was a write there will be more."""
 
 VISIT_SECONDS: Final = 0.05
 """Seconds between two looks at who has died."""
@@ -89,17 +92,19 @@ class Watcher:
 
     def _look_out(self, view: _View) -> None:
         visit = 0.0
-        while not self._ended.is_set():
-            listeners = self._hints.namespaces()
+        wait = 0.0
+        while not self._ended.wait(wait):
+            wait = VISIT_SECONDS
             try:
+                listeners = self._hints.namespaces()
+                found = view.look(listeners)
                 if listeners:
-                    view.look(listeners)
+                    wait = BUSY_SECONDS if found else LOOK_SECONDS
                 if time.monotonic() >= visit:
                     self._visit()
                     visit = time.monotonic() + VISIT_SECONDS
             except (sqlite3.Error, OSError):
                 _log.debug("a look at what other processes do failed", exc_info=True)
-            self._ended.wait(LOOK_SECONDS if listeners else VISIT_SECONDS)
 
     def _visit(self) -> None:
         """Have the leases of those who died ended, and their signs removed."""
@@ -128,28 +133,36 @@ class _View:
         self._sequence, alarms = self._counts()
         self._alarms = alarms - hints.own_alarms
 
-    def look(self, namespaces: Iterable[int]) -> None:
-        """Tell who listens of what other processes wrote since the last look."""
+    def look(self, namespaces: Iterable[int]) -> bool:
+        """Tell who listens of what other processes wrote; return whether they did."""
         version = self._data_version()
         if version == self._version:
-            return
+            return False
         self._version = version
         self._db.execute("begin")
         try:
             sequence, alarms = self._counts()
-            changed = {namespace: self._changed(namespace) for namespace in namespaces}
+            with self._hints.writing:  # whose they are is known once it is free
+                alarms -= self._hints.own_alarms
+                own = self._hints.are_own(self._sequence, sequence)
+            if own and alarms <= self._alarms:
+                self._hints.forget(sequence)
+                self._sequence = sequence
+                return False
+            self._tell({namespace: self._changed(namespace) for namespace in namespaces}, alarms)
         finally:
             self._db.execute("rollback")
-        mail = Mail()
-        with self._hints.writing:
-            alarms -= self._hints.own_alarms
-            for namespace, hints in changed.items():
-                told = [hint for updated, hint in hints if not self._hints.is_own(updated)]
-                if alarms > self._alarms or len(hints) == MAX_HINTS:
-                    told = [Hint(None)]
-                self._hints.tell(((namespace, hint) for hint in told), mail)
-            self._hints.forget(sequence)
+        self._hints.forget(sequence)
         self._sequence, self._alarms = sequence, max(alarms, self._alarms)
+        return True
+
+    def _tell(self, changed: Mapping[int, Sequence[tuple[int, Hint]]], alarms: int) -> None:
+        mail = Mail()
+        for namespace, hints in changed.items():
+            told = [hint for updated, hint in hints if not self._hints.is_own(updated)]
+            if alarms > self._alarms or len(hints) == MAX_HINTS:
+                told = [Hint(None)]
+            self._hints.tell(((namespace, hint) for hint in told), mail)
         mail.send()
 
     def _changed(self, namespace: int) -> list[tuple[int, Hint]]:

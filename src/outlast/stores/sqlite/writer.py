@@ -133,14 +133,16 @@ class Writer:
         """Write the first call and those that wait with it, and return them with their answers."""
         # None is begun before it is our turn: until then its caller may withdraw it.
         batch = self._batch(first)
+        calls: Sequence[Call[Ledger, Any]] = ()
         try:
             with self._turnstile:
-                return self._write(ledger, batch)
-        except OSError as error:  # there is no turnstile
-            calls = list(batch)
+                calls = self._write(ledger, batch)
+            self._check()
+        except (OSError, Unavailable) as error:  # no turnstile, or not our file any more
+            calls = [*calls, *batch]
             for call in calls:
                 call.fail(in_our_words(error, self._path))
-            return calls
+        return calls
 
     def _batch(self, first: Call[Ledger, Any]) -> Iterator[Call[Ledger, Any]]:
         """Begin the first call, then those that wait, while they are not too many."""
@@ -194,7 +196,6 @@ class Writer:
         with self._hints.writing:
             ledger.commit()
             self._hints.wrote(sequence, ledger.sequence, ledger.alarms - alarms)
-        self._check()
 
 
 def _do_nothing(_: Ledger) -> None:

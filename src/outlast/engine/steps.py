@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -71,20 +71,55 @@ class _Cluster:
         return (self.low, self.high) if self.high > self.low else None
 
 
+class _Span:
+    """Recorded calls of one name that overlapped in time, and that were not asked for yet."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+        self.untaken: dict[Slot, str] = {}
+        self._by_mark: dict[str, deque[Slot]] = defaultdict(deque)
+
+    def add(self, slot: Slot, mark: str) -> None:
+        self.untaken[slot] = mark
+        self._by_mark[mark].append(slot)
+
+    def take(self, mark: str) -> Slot | None:
+        """Take the first that is left with this mark."""
+        slots = self._by_mark.get(mark)
+        if not slots:
+            return None
+        slot = slots.popleft()
+        del self.untaken[slot]
+        return slot
+
+
+def _spans_of(recorded: Mapping[Slot, Checkpointed]) -> Mapping[str, Sequence[_Span]]:
+    """Return, by name, the spans of numbers within which recorded steps overlapped."""
+    spans: dict[str, list[_Span]] = defaultdict(list)
+    for name, (low, high) in sorted((s.name, e.span) for s, e in recorded.items() if e.span):
+        if spans[name] and low <= spans[name][-1].high:
+            spans[name][-1].high = max(spans[name][-1].high, high)
+        else:
+            spans[name].append(_Span(low, high))
+    for slot, event in sorted(recorded.items(), key=lambda item: item[0]):
+        for span in spans.get(slot.name, ()):
+            if span.low <= slot.number <= span.high:
+                span.add(slot, event.digest)
+    return spans
+
+
 class Steps:
     """The steps of one entry into a handler."""
 
     def __init__(self, turn: Turn, emission: Emission) -> None:
         self._turn, self._emission = turn, emission
         self._clusters: dict[str, _Cluster] = {}
-        self._untaken: dict[str, list[Slot]] = defaultdict(list)
-        self._spans: dict[str, set[tuple[int, int]]] = defaultdict(set)
         self._used: set[Slot] = set()
-        for slot, checkpoint in turn.run.checkpoints.items():
-            if slot.kind == "step":
-                self._untaken[slot.name].append(slot)
-                if checkpoint.event.span:
-                    self._spans[slot.name].add(checkpoint.event.span)
+        recorded = {s: c.event for s, c in turn.run.checkpoints.items() if s.kind == "step"}
+        self._spans = _spans_of(recorded)
+        # Those that overlapped with no other, and were not asked for yet.
+        in_spans = {slot for spans in self._spans.values() for s in spans for slot in s.untaken}
+        self._alone = recorded.keys() - in_spans
 
     async def run(
         self,
@@ -102,12 +137,15 @@ class Steps:
         turn = self._turn
         number = await turn.enter("step", name)
         codec = result_codec(function)
-        mark = digest(args, kwargs) if options.key is None else f"key:{options.key}"
+
+        def mark() -> str:  # asked for where it counts: it goes through all of the arguments
+            return digest(args, kwargs) if options.key is None else f"key:{options.key}"
+
         async with self._overlapping(name, number) as cluster:
             slot, checkpoint = await self._find(name, number, mark)
             if checkpoint is None:
                 after = turn.order.handed
-                call = _Call(slot, cluster, mark, after, options)
+                call = _Call(slot, cluster, mark(), after, options)
                 return await self._run(call, lambda: function(*args, **kwargs), function, codec)
             await turn.hand_over(checkpoint)
         event = checkpoint.event
@@ -133,40 +171,32 @@ class Steps:
                 if cluster.sealed:
                     cluster.sealed.set_result(None)
 
-    async def _find(self, name: str, number: int, mark: str) -> tuple[Slot, Checkpoint | None]:
+    async def _find(
+        self, name: str, number: int, mark: Callable[[], str]
+    ) -> tuple[Slot, Checkpoint | None]:
         """Return where this call is recorded, or is to be recorded, and what is there."""
         checkpoints, own = self._turn.run.checkpoints, Slot("step", name, number)
-        spans = [span for span in self._spans.get(name, ()) if span[0] <= number <= span[1]]
-        if not spans:
-            if own not in self._untaken.get(name, ()):
+        span = next((s for s in self._spans.get(name, ()) if s.low <= number <= s.high), None)
+        if span is None:
+            if own not in self._alone:
                 return own, None
-            return self._take(own), checkpoints[own]
-
-        def untaken() -> list[Slot]:
-            slots = self._untaken[name]
-            return [s for s in slots if any(low <= s.number <= high for low, high in spans)]
-
-        for slot in untaken():
-            if checkpoints[slot].event.digest == mark:
-                return self._take(slot), checkpoints[slot]
-        if not await self._turn.order.stray(lambda: not untaken()):
-            left = ", ".join(repr(str(slot)) for slot in untaken())
+            self._alone.discard(own)
+            return own, checkpoints[own]
+        if taken := span.take(mark()):
+            return taken, checkpoints[taken]
+        if not await self._turn.order.stray(lambda: not span.untaken):
+            left = ", ".join(repr(str(slot)) for slot in span.untaken)
             raise StepMismatch(
                 f"the step {name!r} overlapped with others of its name before, and none of those "
                 f"recorded ({left}) has these arguments; pass the same arguments again, or tell "
                 "them apart by `key`"
             )
         self._turn.raise_thrown()
-        free = min(low for low, _ in spans)
-        while Slot("step", name, free) in checkpoints or Slot("step", name, free) in self._used:
+        free = span.low
+        while (slot := Slot("step", name, free)) in checkpoints or slot in self._used:
             free += 1
-        slot = Slot("step", name, free)
         self._used.add(slot)
         return slot, None
-
-    def _take(self, slot: Slot) -> Slot:
-        self._untaken[slot.name].remove(slot)
-        return slot
 
     async def _run(
         self, call: _Call, body: Callable[[], Any], function: Callable[..., Any], codec: Any

@@ -11,7 +11,7 @@ from outlast.engine.attempt import Attempt, Stop, Surroundings
 from outlast.engine.definition import TASKS
 from outlast.engine.leases import Leases
 from outlast.engine.record import Record
-from outlast.errors import StoreError
+from outlast.errors import StoreError, UsageError
 from outlast.journal import Claim, Head
 from outlast.model.run import Run
 from outlast.store import Hint, Lane
@@ -134,7 +134,12 @@ class Worker:
 
     async def _claim(self) -> float | None:
         """Take what is due, and return in how many seconds there may be more."""
-        free, definitions = self._free, TASKS.by_name()
+        free = self._free
+        try:
+            definitions = TASKS.by_name()
+        except UsageError as error:  # a second task of a name was declared meanwhile
+            log.error("no work is taken: %s", error)  # noqa: TRY400 - where does not matter
+            return None
         lanes = [Lane(queue, name) for queue in self._queues for name in definitions]
         self._may_have_left = free <= 0
         if free <= 0 or not lanes:
@@ -187,5 +192,4 @@ class Worker:
         # What our own runs write is no work for us, and neither is what has ended.
         is_own = hint.key in self._active or hint.key in self._reserved
         if not is_own and not hint.closed:
-            self._may_have_left = True
             self._wake.set()

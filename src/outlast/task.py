@@ -16,6 +16,7 @@ from typing import (
     Protocol,
     TypeVar,
     cast,
+    get_origin,
     overload,
 )
 
@@ -565,7 +566,14 @@ def _define(function: Callable[..., Any], settings: _Settings, labels: Labels) -
     check_name("a task's name", name)
     is_async = inspect.iscoroutinefunction(function)
     context_class = _context_class(is_async=is_async)
-    input_type = codec.type_argument(codec.parameter_annotation(function, 0), context_class)
+    annotation = codec.parameter_annotation(function, 0)
+    if _is_context(annotation, _context_class(is_async=not is_async)):
+        kind, needed = ("async def", "outlast") if is_async else ("def", "outlast.sync")
+        raise UsageError(
+            f"the task {name!r} is a {kind}: its first parameter is an {needed}.TaskContext, not "
+            f"{annotation!r}"
+        )
+    input_type = codec.type_argument(annotation, context_class)
     output_type = codec.result_annotation(function)
     return Definition(
         name=name,
@@ -582,6 +590,10 @@ def _define(function: Callable[..., Any], settings: _Settings, labels: Labels) -
         max_recoveries=settings.max_recoveries,
         labels=labels,
     )
+
+
+def _is_context(annotation: Any, context_class: type) -> bool:
+    return annotation is context_class or get_origin(annotation) is context_class
 
 
 def _context_class(*, is_async: bool) -> Any:

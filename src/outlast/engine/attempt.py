@@ -24,10 +24,10 @@ from outlast.engine.retry import RetryPolicy
 from outlast.engine.steps import Steps
 from outlast.engine.turn import Turn
 from outlast.engine.waits import Waits
-from outlast.errors import CodecError, Fenced, StoreError, Unwound
+from outlast.errors import CodecError, Corrupt, Fenced, StoreError, Unwound
 from outlast.model import decisions
 from outlast.model.decisions import Entrance
-from outlast.model.events import Decision, HandedBack
+from outlast.model.events import Decision, Ended, HandedBack, Status
 from outlast.model.run import Run
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ STOPS_WITHIN: Final = 1.0
 
 _PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between two looks whether a cancelled run only waits; the last one from then on."""
+
+
+_PUT_BACK_FOR: Final = 30.0
+"""Seconds for which a run rests after an error of our own."""
 
 
 class Stop(Enum):
@@ -113,6 +117,21 @@ class Attempt:
                 return await self._enter()
             except Fenced:
                 return True  # somebody else goes on with it, or it has ended
+            except Corrupt as error:
+                log.error("%s cannot be read, and is ended: %s", record.key, error)  # noqa: TRY400
+                data = ErrorRecord.from_exception(error).dump()
+                await self._clean_up_after_error()
+                await record.give_up(Ended(Status.FAILED, error=data, reason=str(error)))
+                return True
+            except StoreError:
+                raise
+            except Exception:
+                # Ours, not the handler's: the run is neither failed for it, nor tried in a hurry.
+                log.exception("%s is put back: an error of outlast's own", record.key)
+                if has_stopped := await self._clean_up_after_error():
+                    due = self._around.system.wall() + _PUT_BACK_FOR
+                    await self._write(lambda _: [HandedBack(due)], releases=True)
+                return has_stopped
             finally:
                 record.stop()
 
@@ -135,6 +154,9 @@ class Attempt:
         if self._turn is not None:
             self._turn.ask_to_stop("shutdown")
 
+    async def _clean_up_after_error(self) -> bool:
+        return self._turn is None or await self._clean_up(self._turn, None, Stop.SHUTDOWN)
+
     # What others write meanwhile
 
     def _hear(self, hint: Hint) -> None:
@@ -149,7 +171,7 @@ class Attempt:
     async def _look(self) -> None:
         try:
             await self._record.catch_up()
-        except StoreError:
+        except (StoreError, Corrupt):
             self.stop(Stop.LEASE_LOST)
 
     def _take_note(self) -> None:

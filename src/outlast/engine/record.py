@@ -14,12 +14,13 @@ from typing import Final, TypeVar
 
 from outlast.engine.clock import System
 from outlast.errors import Conflict, Fenced, Unavailable
-from outlast.journal import Change, Entry, Fence, Head
+from outlast.journal import NEVER, Change, Entry, Fence, Head
 from outlast.model.events import (
     FOLDED_TYPES,
     STREAM_TYPES,
     Decision,
     Emitted,
+    Ended,
     StreamEvent,
     TakenBack,
     encode,
@@ -209,6 +210,19 @@ class Record:
                     continue
                 await self._take_in(head, (*carried, *events))
                 return events
+
+    async def give_up(self, ended: Ended) -> None:
+        """End a run whose entries cannot be read: what they amount to is not asked."""
+        change = Change(
+            key=self.key,
+            id=self._next_id(),
+            entries=(encode(ended),),
+            fence=self.fence,
+            card={"status": ended.status.value, "due": NEVER},
+            close=True,
+            release=True,
+        )
+        await self._say(change)
 
     async def _take_in(self, head: Head, written: Sequence[Written]) -> None:
         """Fold what was written; where others wrote as well, read it all in its order."""

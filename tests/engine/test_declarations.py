@@ -14,7 +14,7 @@ def test_a_coroutine_function_does_not_take_the_context_of_a_plain_one() -> None
     with pytest.raises(
         UsageError, match=r"async def: its first parameter is an outlast\.TaskContext"
     ):
-        task(handler)  # type: ignore[arg-type]
+        task(handler)
 
 
 def test_a_plain_function_does_not_take_the_context_of_a_coroutine_function() -> None:

@@ -1,0 +1,566 @@
+"""Starting, joining, finding and listing runs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from outlast import (
+    App,
+    RetryPolicy,
+    Status,
+    TaskConflict,
+    TaskContext,
+    TaskFailed,
+    TaskNotFound,
+    TaskRun,
+    Unavailable,
+    UsageError,
+    task,
+)
+from outlast.testing import FakeClock, SkippingLoop
+from tests.engine.conftest import Machine
+from tests.engine.world import Verb, Wire, head_of, types_of
+
+loop_factory = SkippingLoop
+
+MINUTE = timedelta(minutes=1)
+
+
+@task(name="echo")
+async def echo(ctx: TaskContext[Any]) -> Any:
+    return ctx.input
+
+
+@task(name="patient")
+async def patient(ctx: TaskContext[Any]) -> Any:
+    return [ctx.input, await ctx.wait("go")]
+
+
+# What a start does
+
+
+async def test_a_start_is_one_write_where_there_is_a_worker(app: App, machine: Machine) -> None:
+    run = await patient.start(1, id="r")
+
+    head = head_of(machine.store, "r")
+    assert (head.revision, head.card.status) == (2, "running")
+    assert head.lease is not None
+    assert repr(run) == "<TaskRun 'r' of 'patient': running>"
+    await run.abort()
+
+
+async def test_a_client_starts_a_run_that_a_worker_takes_up(machine: Machine) -> None:
+    async with machine.open(worker=False) as client, machine.open(store=Wire(machine.store)):
+        run = await echo.options(app=client).start(7)
+        assert run.status == "pending"
+        assert (await run.result()).output == 7
+        assert run.status == "completed"
+
+
+@pytest.mark.parametrize("when", ["running", "ended"])
+@pytest.mark.parametrize(
+    ("name", "input", "joins"),
+    [
+        ("patient", {"x": 1}, True),
+        ("patient", {"x": 2}, False),
+        ("patient", {"x": 1.0}, False),
+        ("echo", {"x": 1}, False),
+    ],
+)
+async def test_a_start_joins_the_run_of_its_id_if_it_says_the_same(
+    app: App, when: str, name: str, input: Any, joins: bool
+) -> None:
+    first = await patient.start({"x": 1}, id="r")
+    if when == "ended":
+        await first.signal("go", 2)
+        await first.result()
+
+    again = {"patient": patient, "echo": echo}[name]
+    if joins:
+        second = await again.start(input, id="r")
+        await first.signal("go", 2) if when == "running" else None
+        assert (await second.result()).output == [{"x": 1}, 2]
+    else:
+        with pytest.raises(TaskConflict, match="run 'r' is"):
+            await again.start(input, id="r")
+        await first.abort()
+
+
+async def test_of_two_starts_at_once_one_makes_the_run_and_the_other_joins(
+    machine: Machine,
+) -> None:
+    other = Wire(machine.store)
+    async with machine.open() as one, machine.open(store=other) as two:
+        runs: list[TaskRun[Any]] = await asyncio.gather(
+            *(patient.options(app=app).start(1, id="r") for app in (one, two, one, two))
+        )
+        await runs[0].signal("go", 2)
+        results = [(await run.result()).output for run in runs]
+
+    assert results == [[1, 2]] * 4
+    assert types_of(machine.store, "r").count("created") == 1
+
+
+async def test_a_run_without_an_id_gets_one_that_sorts_by_time(app: App) -> None:
+    runs = []
+    for number in range(3):
+        runs.append(await echo.start(number))
+        await asyncio.sleep(0.01)
+
+    assert [run.id for run in runs] == sorted(run.id for run in runs)
+    assert len(runs[0].id) == 36
+
+
+async def test_a_start_that_was_written_and_not_answered_is_known_again(machine: Machine) -> None:
+    lost = False
+
+    async def lose_the_answer(verb: Verb, argument: Any) -> None:
+        nonlocal lost
+        if verb == "commit" and not lost:
+            lost = True
+            async with machine.open(worker=False, store=Wire(machine.store)) as other:
+                await (await other.runs.get("r")).signal("go", 7)  # it is there for others
+            raise Unavailable("no answer")
+
+    async with machine.open() as app:
+        machine.wire.after = lose_the_answer
+        run = await patient.options(app=app).start(1, id="r")
+        # What was written in between is taken up with it.
+        assert (await run.result(timeout=timedelta(seconds=3))).output == [1, 7]
+
+    assert types_of(machine.store, "r").count("created") == 1
+    assert "attempt_began" not in types_of(machine.store, "r")
+
+
+async def test_a_start_that_was_not_answered_may_find_another_worker_at_it(
+    machine: Machine,
+) -> None:
+    async def lose_the_answer(verb: Verb, argument: Any) -> None:
+        if verb == "commit":
+            machine.wire.after = nothing
+            await asyncio.sleep(20)  # the lease is over, and somebody has taken the run
+            raise Unavailable("no answer")
+
+    nothing = machine.wire.after
+    async with machine.open(store=Wire(machine.store)), machine.open() as app:
+        machine.wire.after = lose_the_answer
+        run = await patient.options(app=app).start(1, id="r")
+        await run.signal("go", 7)
+        assert (await run.result()).output == [1, 7]
+
+    assert types_of(machine.store, "r").count("attempt_began") == 1
+
+
+async def test_a_start_goes_on_after_the_runs_that_were_deleted(machine: Machine) -> None:
+    async with machine.open() as app:
+        for number in range(3):
+            run = await echo.options(app=app).start(number, id="r")
+            await run.result()
+            await asyncio.sleep(0.1)
+            head = head_of(machine.store, "r")
+            assert await machine.store.delete("run/r", expect=head.revision)
+            with pytest.raises(TaskNotFound, match="no run has the id 'r'"):
+                await run.result()
+            with pytest.raises(TaskNotFound):
+                await run.refresh()
+            for stop in (run.cancel, run.abort):
+                with pytest.raises(TaskNotFound):
+                    await stop()
+            with pytest.raises(TaskNotFound):
+                await run.signal("go")
+
+
+async def test_a_start_says_when_the_store_does_not_answer(machine: Machine) -> None:
+    async def no_answer(verb: Verb, argument: Any) -> None:
+        raise Unavailable("the network is down")
+
+    async with machine.open(worker=False) as app:
+        machine.wire.before = no_answer
+        with pytest.raises(Unavailable, match="the network is down"):
+            await echo.options(app=app).start(1, id="r")
+
+    assert not machine.store._heads
+
+
+async def test_whether_a_start_was_written_and_deleted_is_not_known(machine: Machine) -> None:
+    async def made_and_deleted(verb: Verb, argument: Any) -> None:
+        if verb == "commit":
+            machine.wire.after = nothing
+            await machine.store.delete("run/r", expect=1)
+            raise Unavailable("no answer")
+
+    nothing = machine.wire.after
+    async with machine.open(worker=False) as app:
+        machine.wire.after = made_and_deleted
+        with pytest.raises(Unavailable, match="whether 'run/r' was made is not known"):
+            await echo.options(app=app).start(1, id="r")
+
+
+async def test_a_handle_is_of_one_run_also_when_its_id_is_used_again(
+    app: App, machine: Machine
+) -> None:
+    old = await echo.start(1, id="r")
+    await old.result()
+    await asyncio.sleep(0.1)
+    await machine.store.delete("run/r", expect=3)
+    new = await patient.start(2, id="r")
+
+    for call in (old.result, old.refresh, old.cancel, old.abort):
+        with pytest.raises(TaskNotFound):
+            await call()
+    await new.signal("go", 3)
+    assert (await new.result()).output == [2, 3]
+
+
+# Arguments
+
+
+@pytest.mark.parametrize("id", ["", "x" * 201, 7])
+async def test_what_is_no_id_is_refused(app: App, id: Any) -> None:
+    with pytest.raises(UsageError, match="an id is a str of 1 to 200 characters"):
+        await echo.start(1, id=id)
+    with pytest.raises(UsageError):
+        await app.runs.get(id)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"input_id": ""},
+        {"session_id": "x" * 201},
+        {"delay": timedelta(seconds=-1)},
+        {"tags": {"outlast.x": "1"}},
+        {"tags": {"": "1"}},
+        {"tags": {"a": 1}},
+        {"tags": {"a": "x" * 257}},
+        {"tags": {str(number): "x" for number in range(33)}},
+        {"tags": {str(number): "x" * 200 for number in range(11)}},
+    ],
+    ids=str,
+)
+async def test_an_argument_out_of_range_is_refused(app: App, arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        await echo.start(1, **arguments)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"title": "x" * 201},
+        {"title": lambda input, id: 7},
+        {"description": "x" * 4097},
+        {"source": "x" * 257},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+async def test_a_label_out_of_range_is_refused(app: App, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        await echo.options(**options).start(1)
+
+
+async def test_labels_are_texts_or_functions_of_input_and_id(app: App) -> None:
+    @task(
+        title=lambda input, id: f"{id}: {input}",
+        description="what it does",
+        source="tests",
+        tags=lambda input, id: {"input": str(input), "a": "task"},
+    )
+    async def handler(ctx: TaskContext[int]) -> list[Any]:
+        return [dict(ctx.tags), ctx.session_id, ctx.name, ctx.turn, ctx.token, ctx.input_id]
+
+    run = await handler.start(7, id="r", tags={"a": "start"}, session_id="s", input_id="i")
+    output = (await run.result()).output
+
+    assert (run.title, run.source, run.session_id) == ("r: 7", "tests", "s")
+    assert run.tags == {"input": "7", "a": "start"}
+    assert output[:2] == [run.tags, "s"]
+    assert output[3:] == [1, 1, "i"]
+
+
+async def test_the_error_of_a_label_reaches_the_caller(app: App, machine: Machine) -> None:
+    def title(input: Any, id: str) -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await echo.options(title=title).start(1)
+    assert not machine.store._heads
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"queue": ""},
+        {"retry": RetryPolicy(2, retry_on=(OSError,))},
+        {"retry": RetryPolicy(2, backoff=lambda retry: MINUTE)},
+    ],
+    ids=["queue", "classes", "function"],
+)
+def test_an_option_that_cannot_be_stored_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        echo.options(**options)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"queue": ""}, {"name": ""}, {"name": "x" * 201}, {"max_recoveries": 0}], ids=str
+)
+def test_a_setting_of_a_task_out_of_range_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+
+        @task(**settings)
+        async def handler(ctx: TaskContext[None]) -> None:
+            """Never run."""
+
+
+# Delays, queues, priorities, retries
+
+
+async def test_a_delayed_run_begins_when_it_is_due(app: App, clock: FakeClock) -> None:
+    before = clock.wall()
+    result = await echo.run(7, delay=MINUTE)
+
+    assert result.output == 7
+    assert clock.wall() - before == pytest.approx(60, abs=0.1)
+
+
+async def test_a_signal_to_a_delayed_run_does_not_begin_it(
+    app: App, machine: Machine, clock: FakeClock
+) -> None:
+    before = clock.wall()
+    run = await patient.start(1, id="r", delay=MINUTE)
+    await run.signal("go", 2)
+    await asyncio.sleep(1)
+    assert types_of(machine.store, "r") == ["created", "signalled"]
+
+    assert (await run.result()).output == [1, 2]
+    assert clock.wall() - before == pytest.approx(60, abs=0.1)
+
+
+async def test_a_worker_takes_runs_of_its_queues_only(machine: Machine) -> None:
+    async with machine.open(queues=["a"]) as one:
+        run = await echo.options(app=one, queue="b").start(7)
+        await asyncio.sleep(10)
+        assert (await run.refresh()).status == "pending"
+        async with machine.open(queues=["b", "c"], store=Wire(machine.store)):
+            assert (await run.result()).output == 7
+
+
+async def test_a_worker_takes_larger_priorities_first(machine: Machine) -> None:
+    order: list[int] = []
+
+    @task
+    async def handler(ctx: TaskContext[int]) -> None:
+        order.append(ctx.input)
+
+    async with machine.open(worker=False) as client:
+        for priority in (0, 5, -5, 9):
+            await handler.options(app=client, priority=priority).start(priority)
+    async with machine.open(concurrency=1):
+        await asyncio.sleep(10)
+
+    assert order == [9, 5, 0, -5]
+
+
+async def test_a_retry_policy_given_at_the_start_holds_wherever_the_run_runs(
+    machine: Machine, clock: FakeClock
+) -> None:
+    times: list[float] = []
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> None:
+        times.append(clock.wall())
+        raise OSError("no")
+
+    policy = RetryPolicy(
+        3, initial_delay=timedelta(seconds=4), backoff=2.0, jitter=False, max_delay=MINUTE
+    )
+    async with machine.open(worker=False) as client, machine.open(store=Wire(machine.store)):
+        run = await handler.options(app=client, retry=policy).start(None)
+        with pytest.raises(TaskFailed, match="failed after 3 attempts"):
+            await run.result()
+
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses == [pytest.approx(4, abs=0.1), pytest.approx(8, abs=0.1)]
+
+
+async def test_a_place_is_freed_by_a_run_that_waits_for_its_next_attempt(
+    machine: Machine,
+) -> None:
+    @task(retry=RetryPolicy(2, initial_delay=MINUTE, jitter=False))
+    async def fails(ctx: TaskContext[None]) -> None:
+        raise OSError("no")
+
+    async with machine.open(concurrency=1):
+        failing = await fails.start(None)
+        await asyncio.sleep(1)
+        assert (await echo.run(7)).output == 7
+        await failing.cancel()
+
+
+# Inside a handler
+
+
+async def test_a_run_started_in_a_handler_needs_an_id_or_a_step(app: App) -> None:
+    @task
+    async def parent(ctx: TaskContext[None]) -> list[Any]:
+        try:
+            await echo.start(1)
+        except UsageError as error:
+            refused = "would start another run" in str(error)
+        with_id = await echo.run(2, id="child")
+
+        async def start() -> int:
+            value: int = (await echo.run(3)).output
+            return value
+
+        return [refused, with_id.output, await ctx.step("start", start)]
+
+    assert (await parent.run(None)).output == [True, 2, 3]
+
+
+async def test_inside_a_handler_the_app_is_its_own(machine: Machine) -> None:
+    @task
+    async def parent(ctx: TaskContext[None]) -> Any:
+        return [ctx.resources, (await echo.run(2, id="child")).output]
+
+    async with (
+        machine.open(resources="mine", queues=["a"]) as one,
+        machine.open(resources="other", queues=["b", "default"], store=Wire(machine.store)),
+    ):
+        result = await parent.options(app=one, queue="a").run(None)
+
+    assert result.output == ["mine", 2]
+
+
+# Results
+
+
+async def test_a_result_may_be_waited_for_at_most_so_long(app: App, clock: FakeClock) -> None:
+    run = await patient.start(1, id="r")
+    before = clock.wall()
+
+    with pytest.raises(TimeoutError, match="run 'r' did not end within 0:01:00"):
+        await run.result(timeout=MINUTE)
+
+    assert clock.wall() - before == pytest.approx(60, abs=0.1)
+    await run.signal("go", 2)
+    assert (await run.result(timeout=MINUTE)).is_completed
+
+
+async def test_a_failure_says_what_was_raised_where_and_how_often(app: App) -> None:
+    @task(retry=RetryPolicy(2, initial_delay=timedelta(0)))
+    async def handler(ctx: TaskContext[None]) -> None:
+        raise LookupError("gone")
+
+    with pytest.raises(TaskFailed) as failed:
+        await handler.run(None, id="r")
+
+    error = failed.value.error
+    assert (error.type, error.message, error.attempts) == ("LookupError", "gone", 2)
+    assert "in handler" in error.traceback
+
+
+async def test_an_output_that_cannot_be_written_fails_the_run_and_is_not_retried(
+    app: App,
+) -> None:
+    @task(retry=RetryPolicy(3))
+    async def handler(ctx: TaskContext[None]) -> Any:
+        return object()
+
+    with pytest.raises(TaskFailed, match=r"after 1 attempts: .*CodecError"):
+        await handler.run(None)
+
+
+async def test_a_signal_to_a_run_that_has_ended_is_a_conflict(app: App) -> None:
+    run = await echo.start(1)
+    await run.result()
+
+    with pytest.raises(TaskConflict):
+        await run.signal("go")
+
+
+# Finding
+
+
+async def test_a_run_is_found_by_its_id(app: App) -> None:
+    await echo.run(7, id="r")
+
+    assert (await (await app.runs.get("r")).result()).output == 7
+    assert (await (await echo.get("r")).result()).output == 7
+    with pytest.raises(TaskNotFound, match="run 'r' is of the task 'echo', not of 'patient'"):
+        await patient.get("r")
+    with pytest.raises(TaskNotFound, match="no run has the id 'other'"):
+        await app.runs.get("other")
+
+
+async def test_the_output_of_a_task_that_is_not_known_here_is_plain(
+    app: App, machine: Machine
+) -> None:
+    @task(name="forgotten")
+    async def handler(ctx: TaskContext[None]) -> tuple[int, int]:
+        return (1, 2)
+
+    await handler.run(None, id="r")
+    del handler
+
+    assert (await (await app.runs.get("r")).result()).output in ([1, 2], (1, 2))
+
+
+async def test_runs_are_listed_newest_first_page_by_page(app: App) -> None:
+    for number in range(5):
+        await echo.run(number, id=f"r{number}")
+
+    pages, after = [], None
+    while True:
+        page = await echo.list(limit=2, after=after)
+        pages.append([run.id for run in page.items])
+        after = page.next
+        if after is None:
+            break
+
+    assert pages == [["r4", "r3"], ["r2", "r1"], ["r0"]]
+
+
+async def test_runs_are_listed_by_what_they_are(app: App, clock: FakeClock) -> None:
+    middle = []
+    for number in range(4):
+        middle.append(datetime.fromtimestamp(clock.wall(), UTC))
+        own = echo.options(source=f"s{number % 2}", tags={"n": str(number), "all": "x"})
+        await own.run(number, id=f"r{number}", session_id=f"k{number // 2}")
+        await asyncio.sleep(1)
+    waiting = await patient.start(0, id="w")
+
+    async def ids(**filters: Any) -> list[str]:
+        return [run.id for run in (await app.runs.list(**filters)).items]
+
+    assert await ids() == ["w", "r3", "r2", "r1", "r0"]
+    assert await ids(task="echo", tags={"n": "2", "all": "x"}) == ["r2"]
+    assert await ids(status="running") == ["w"]
+    assert await ids(status=["running", Status.COMPLETED]) == ["w", "r3", "r2", "r1", "r0"]
+    assert await ids(status="failed") == []
+    assert await ids(session_id="k1") == ["r3", "r2"]
+    assert await ids(source="s1") == ["r3", "r1"]
+    assert await ids(started_after=middle[1], started_before=middle[3]) == ["r2", "r1"]
+    assert [run.id for run in (await patient.list()).items] == ["w"]
+    await waiting.abort()
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"limit": 0},
+        {"limit": 1001},
+        {"status": "lost"},
+        {"status": ["completed", "lost"]},
+        {"started_after": datetime(2024, 1, 1)},  # noqa: DTZ001
+        {"after": "nonsense"},
+    ],
+    ids=str,
+)
+async def test_what_is_no_filter_is_refused(app: App, filters: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        await app.runs.list(**filters)

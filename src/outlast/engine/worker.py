@@ -117,7 +117,7 @@ class Worker:
             self._wake.clear()
             try:
                 next_in = await self._claim()
-            except Exception:  # two tasks of one name, say; those at work go on
+            except Exception:  # a bug of ours: the runs at work, and later ones, go on
                 log.exception("the worker cannot look for work")
                 next_in = None
             pause = _LOOKS_AGAIN if next_in is None else min(next_in, _LOOKS_AGAIN)

@@ -33,6 +33,13 @@ class Process:
         said: dict[str, Any] = json.loads(line)
         return said
 
+    async def rest(self) -> list[dict[str, Any]]:
+        """Return what else it says until it has ended, but for a line that it did not end."""
+        assert self._process.stdout
+        async with asyncio.timeout(SECONDS):
+            said = await self._process.stdout.read()
+        return [json.loads(line) for line in said.split(b"\n")[:-1]]
+
     def tell(self, text: str = "") -> None:
         """Write it a line."""
         assert self._process.stdin

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import count
 from time import perf_counter
 from typing import Any
 
@@ -66,12 +67,16 @@ async def write(store: SQLiteStore) -> None:
 
 
 async def keep_writing(store: SQLiteStore) -> None:
-    """Write facts until it is killed."""
+    """Write facts until it is killed, and tell of each that was accepted."""
+
+    async def keep_on(writer: int) -> None:
+        for number in count():
+            id = f"{os.getpid()}, {writer}, {number}"
+            await store.commit(fact("shared", id))
+            tell(accepted=id)
+
     tell(ready=True)
-    number = 0
-    while True:
-        number += 1
-        await store.commit(fact("shared", f"{os.getpid()}: {number}"))
+    await asyncio.gather(*(keep_on(writer) for writer in range(3)))
 
 
 async def stay_inside(store: SQLiteStore) -> None:

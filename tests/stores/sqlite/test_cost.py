@@ -247,7 +247,9 @@ def test_what_changed_is_found_by_its_count(file: File) -> None:
     changed: list[Any] = []
 
     steps = file.steps(
-        lambda: changed.extend(file.db.execute(_CHANGED, (file.namespace, MANY, 100)))
+        lambda: changed.extend(
+            file.db.execute(_CHANGED, {"namespace": file.namespace, "after": MANY, "most": 100})
+        )
     )
 
     assert sorted(key for _, key, _, _ in changed) == ["k", "s"]
@@ -302,7 +304,7 @@ def test_no_statement_walks_through_a_table(file: File) -> None:
         Query(kind="run", order="created", session="x"),
     ):
         file.scan(query)
-    file.db.execute(_CHANGED, (1, 0, 10)).fetchall()
+    file.db.execute(_CHANGED, {"namespace": 1, "after": 0, "most": 10}).fetchall()
     file.write(lambda ledger: ledger.delete(file, "b", 1))
     file.db.set_trace_callback(None)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 from collections.abc import Awaitable, Callable
-from itertools import count
+from contextlib import closing
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -23,9 +25,6 @@ Start = Callable[[str], Awaitable[Process]]
 Opened = Callable[..., Awaitable[SQLiteStore]]
 
 pytestmark = pytest.mark.slow
-
-FAIR_MS = 200.0
-"""Far more than a process waits for another one here, and far less than where it is starved."""
 
 
 async def test_processes_that_write_at_once_lose_nothing_and_wait_for_each_other(
@@ -46,10 +45,12 @@ async def test_processes_that_write_at_once_lose_nothing_and_wait_for_each_other
         mine = [change for change in written if change.startswith(one["name"])]
         assert mine == [f"{one['name']}: {number}" for number in range(400)]
         seconds = sorted(one["seconds"])
-        print(  # noqa: T201 - a figure to look at
-            f"p50 {seconds[200] * 1e3:.1f} ms, p99 {seconds[396] * 1e3:.1f} ms"
-        )
-        assert seconds[396] * 1e3 < FAIR_MS
+        p50, p99 = seconds[200] * 1e3, seconds[396] * 1e3
+        print(f"p50 {p50:.1f} ms, p99 {p99:.1f} ms")  # noqa: T201 - a figure to look at
+    writers = [change.partition(":")[0] for change in written]
+    turns = sum(one != other for one, other in pairwise(writers))
+    print(f"{turns} turns of 799")  # noqa: T201 - a figure to look at
+    assert turns > 150
     head = (await store.read("shared", 1, limit=0)).head
     assert head is not None
     assert (head.revision, head.facts) == (801, 800)
@@ -71,21 +72,32 @@ async def test_a_process_killed_inside_a_transaction_leaves_nothing_of_it(
     assert (await store.read("never there")).head is None
 
 
-async def test_whoever_dies_while_it_writes_others_go_on(start: Start, opened: Opened) -> None:
+async def test_what_was_accepted_survives_whoever_dies(
+    start: Start, path: Path, opened: Opened
+) -> None:
     store = await opened()
     await store.commit(create("shared"))
+    accepted: list[str] = []
     for number in range(3):
         process = await start("keep_writing")
         assert (await process.says())["ready"]
         for step in range(20):
             await store.commit(fact("shared", f"{number}: {step}"))
+            accepted.append(f"{number}: {step}")
 
         process.send(signal.SIGKILL)
 
+        accepted += [said["accepted"] for said in await process.rest()]
         await process.ends()
         await store.commit(fact("shared", f"{number}: last"))
-    reading = await store.read("shared")
-    assert [entry.revision for entry in reading.entries] == list(range(1, len(reading.entries) + 1))
+    entries = (await store.read("shared", 1)).entries
+    assert [entry.revision for entry in entries] == list(range(2, len(entries) + 2))
+    written = [entry.change for entry in entries]
+    assert len(set(written)) == len(written)
+    assert set(accepted) <= set(written)
+    assert len(written) - len(accepted) <= 3 * 3 + 3  # what nobody was told of any more
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
 async def test_a_frozen_process_is_named_and_what_came_too_late_is_not_written(

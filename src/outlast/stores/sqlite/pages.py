@@ -66,14 +66,15 @@ def _entries(db: sqlite3.Connection, head: Head, extent: Extent) -> list[Entry]:
     if nothing or start >= head.revision:
         return []
     most = limit if last is None else last
-    values: list[int | str] = [head.created, start, -1 if most is None else most]
+    most = -1 if most is None else most
     if types is None:
         sql = _SELECT_LAST if last is not None else _SELECT_FIRST
+        rows = db.execute(sql, (head.created, start, most)).fetchall()
     else:
-        chosen = list(dict.fromkeys(types))
-        values += chosen
+        chosen = dict.fromkeys(types)
         sql = _select_types(len(chosen), descending=last is not None)
-    rows = db.execute(sql, values).fetchall()
+        values = [value for type in chosen for value in (head.created, type, start)]
+        rows = db.execute(sql, (*values, most, head.created)).fetchall()
     rows.sort(key=itemgetter(0))
     return [to_entry(row) for row in rows[:limit]]
 
@@ -93,14 +94,12 @@ def _select_types(types: int, *, descending: bool) -> str:
     It merges the revisions of each type from the index, as far as it needs, and reads these only.
     """
     order = "desc" if descending else "asc"
-    branches = " union all ".join(
-        f"select revision from entries where journal = ?1 and type = ?{number} and revision > ?2"
-        for number in range(4, 4 + types)
-    )
+    branch = "select revision from entries where journal = ? and type = ? and revision > ?"
+    branches = " union all ".join([branch] * types)
     columns = ", ".join(f"entries.{column}" for column in ENTRY.split(", "))
     return (
-        f"select {columns} from ({branches} order by revision {order} limit ?3) as chosen"
-        " cross join entries on journal = ?1 and entries.revision = chosen.revision"
+        f"select {columns} from ({branches} order by revision {order} limit ?) as chosen"
+        " cross join entries on journal = ? and entries.revision = chosen.revision"
     )
 
 

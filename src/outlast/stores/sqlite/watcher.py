@@ -38,14 +38,14 @@ MAX_HINTS: Final = 200
 
 _CHANGED: Final = """
     with recursive kinds (kind) as (
-      select min(kind) from heads where namespace = ?1
+      select min(kind) from heads where namespace = :namespace
       union all
-      select (select min(kind) from heads where namespace = ?1 and kind > kinds.kind)
+      select (select min(kind) from heads where namespace = :namespace and kind > kinds.kind)
       from kinds where kind is not null
     )
     select updated, key, revision, closed
     from kinds cross join heads on heads.kind = kinds.kind
-    where namespace = ?1 and updated > ?2 limit ?3
+    where namespace = :namespace and updated > :after limit :most
 """
 
 _log = logging.getLogger(__name__)
@@ -167,7 +167,8 @@ class _View:
 
     def _changed(self, namespace: int) -> list[tuple[int, Hint]]:
         """Return what to tell of the journals that changed, with the count of their last write."""
-        rows = self._db.execute(_CHANGED, (namespace, self._sequence, MAX_HINTS))
+        values = {"namespace": namespace, "after": self._sequence, "most": MAX_HINTS}
+        rows = self._db.execute(_CHANGED, values)
         return [(updated, Hint(key, rev, bool(closed))) for updated, key, rev, closed in rows]
 
     def _data_version(self) -> int:

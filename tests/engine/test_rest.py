@@ -22,6 +22,7 @@ from outlast.engine.rest import (
     Held,
     can_see,
     ended_by,
+    expect,
     held_by,
     is_stirring,
     settle,
@@ -74,7 +75,7 @@ LOOPS = [
 
 
 NUMBERED = pytest.mark.skipif(
-    sys.version_info[:3] == (3, 13, 0), reason="this version names all eager tasks 'None'"
+    sys.version_info[:3] == (3, 13, 0), reason="it names all tasks that a factory makes 'None'"
 )
 
 
@@ -86,6 +87,7 @@ class Turn:
         self.mark = object()
         self.waits: dict[str, asyncio.Future[str]] = {}
         self.cancelled: list[str] = []
+        self.closed: list[bool] = []
         self.said: list[dict[str, Any]] = []
         self.door = threading.Event()
         self.outside: asyncio.Future[str] = loop.create_future()
@@ -894,16 +896,29 @@ def test_a_turn_is_unwound(turn: Turn, handler: Callable[[Turn], Coroutine[Any, 
 
 
 async def tidying(turn: Turn, name: str) -> None:
-    """Wait, and tidy up for a while."""
+    """Wait, and tidy up."""
     try:
         await turn.wait(name)
     finally:
-        try:
-            for _ in range(10):
-                await asyncio.sleep(0)
-        except BaseException as error:
-            turn.said.append({"message": f"{name} was disturbed by {error!r}"})
-            raise
+        await tidying_up(turn, name)
+
+
+async def tidying_up(turn: Turn, name: str) -> None:
+    """Take a while, in which nothing of the turn stirs."""
+    over = turn.loop.create_future()
+
+    def hop(hops: int) -> None:
+        if hops:
+            turn.loop.call_soon(hop, hops - 1, context=contextvars.Context())
+        elif not over.done():
+            over.set_result(None)
+
+    hop(20)
+    try:
+        await over
+    except BaseException as error:
+        turn.said.append({"message": f"{name} was disturbed by {error!r}"})
+        raise
 
 
 async def tidying_in_a_task(turn: Turn, name: str) -> None:
@@ -971,6 +986,167 @@ def test_tidying_up_is_not_disturbed(
 
         assert root.cancelled() if error is None else ended_by(root, Unwound)
         assert bool(turn.cancelled) == (error is None)
+
+    play(turn, scenario)
+
+
+async def left_early(turn: Turn) -> None:
+    async def answers() -> AsyncIterator[str]:
+        task = turn.task("a")
+        try:
+            yield "one"
+        finally:
+            await tidying_up(turn, "the generator")
+            turn.closed.append(task.done())
+
+    async for _ in answers():
+        await turn.wait("b")
+        break
+
+
+@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+def test_a_generator_that_was_left_early_is_closed(turn: Turn, error: BaseException | None) -> None:
+    async def scenario() -> None:
+        root = turn.begin(left_early)
+        await turn.rest()
+        turn.answer("b")
+        await asyncio.wait({root})
+
+        assert not await turn.stop(error)
+
+        assert len(turn.closed) == 1
+
+    play(turn, scenario)
+
+
+@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+def test_a_generator_that_is_left_because_of_it_is_closed(
+    turn: Turn, error: BaseException | None
+) -> None:
+    async def scenario() -> None:
+        turn.begin(left_early)
+        await turn.rest()
+
+        assert not await turn.stop(error)
+
+        assert len(turn.closed) == 1
+
+    play(turn, scenario)
+
+
+@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+def test_a_generator_that_is_never_closed_is_cancelled(
+    turn: Turn, error: BaseException | None
+) -> None:
+    async def answers() -> AsyncIterator[str]:
+        try:
+            yield "one"
+        finally:
+            await turn.outside
+
+    async def closing_never(turn: Turn) -> None:
+        async for _ in answers():
+            break
+
+    async def scenario() -> None:
+        await turn.begin(closing_never)
+
+        assert not await turn.stop(error, grace=0.01)
+
+        assert turn.outside.cancelled()
+
+    play(turn, scenario)
+
+
+def test_a_group_that_is_made_meanwhile_disturbs_nobody(turn: Turn) -> None:
+    async def two_groups(turn: Turn) -> None:
+        await turn.wait("g")
+        await groups_that_tidy_up(turn)
+
+    async def scenario() -> None:
+        root = turn.begin(two_groups)
+        await turn.rest()
+        turn.answer("g")
+
+        assert not await turn.stop(Unwound())
+
+        assert ended_by(root, Unwound)
+        assert not turn.cancelled
+
+    play(turn, scenario)
+
+
+def test_who_fails_before_the_error_is_thrown_disturbs_nobody(turn: Turn) -> None:
+    async def calling(turn: Turn) -> None:
+        await turn.wait("a")
+        raise Unwound  # as every call does by now
+
+    async def grouped(turn: Turn) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(calling(turn))
+            group.create_task(turn.wait("b"))
+            await turn.wait("c")
+
+    async def scenario() -> None:
+        root = turn.begin(grouped)
+        await turn.rest()
+        turn.answer("a")
+
+        assert not await turn.stop(Unwound())
+
+        assert ended_by(root, Unwound)
+        assert not turn.cancelled
+
+    play(turn, scenario)
+
+
+@pytest.mark.parametrize("error", [None, Unwound(), KeyError()], ids=repr)
+def test_nobody_needs_to_hear_of_what_was_thrown(turn: Turn, error: BaseException | None) -> None:
+    async def in_the_background(turn: Turn, name: str) -> None:
+        try:
+            await turn.wait(name)
+        finally:
+            raise error or Unwound  # as every call does by now
+
+    async def leaving(turn: Turn) -> None:
+        for name in "abc":
+            task = asyncio.create_task(in_the_background(turn, name))
+            kept.append(asyncio.shield(task) if name == "b" else asyncio.gather(task))
+        await turn.wait("d")
+
+    kept: list[asyncio.Future[Any]] = []
+
+    async def scenario() -> None:
+        turn.begin(leaving)
+        await turn.rest()
+        turn.answer("a")
+        turn.answer("b")
+
+        await turn.stop(error)
+
+        kept.clear()
+
+    play(turn, scenario)
+
+
+def test_an_expected_error_is_not_logged(turn: Turn) -> None:
+    async def in_the_background(name: str) -> None:
+        raise KeyError(await turn.wait(name))
+
+    async def leaving(turn: Turn) -> None:
+        left = [asyncio.create_task(in_the_background(name)) for name in "ab"]
+        await turn.wait("c")
+        left.clear()
+
+    async def scenario() -> None:
+        turn.begin(leaving)
+        await turn.rest()
+
+        expect(turn.loop, turn.mark, KeyError)
+
+        for name in "abc":
+            turn.answer(name)
+        await turn.rest()
 
     play(turn, scenario)
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from outlast.engine.insides import context_of, ready
 from outlast.engine.threads import Threads, _Call
 
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
@@ -134,6 +135,15 @@ async def test_calls_at_once_run_at_once(threads: Threads) -> None:
     assert sorted(places) == [0, 1, 2, 3, 4]
 
 
+async def test_the_thread_that_was_busy_last_is_used_first(threads: Threads) -> None:
+    together = threading.Barrier(5)
+    await asyncio.gather(*(threads.run(together.wait) for _ in range(5)))
+
+    names = {(await threads.run(me)).name for _ in range(10)}
+
+    assert len(names) == 1
+
+
 async def test_threads_are_daemons(threads: Threads) -> None:
     assert (await threads.run(me)).daemon
 
@@ -151,6 +161,20 @@ async def test_calls_beyond_the_limit_wait_for_their_turn(door: threading.Event)
 
     assert sorted(order) == [0, 1, 2, 3, 4]
     assert len(threads._idle) <= 2
+    threads.close()
+
+
+async def test_calls_come_first_that_have_waited_longest(door: threading.Event) -> None:
+    threads = Threads(limit=1)
+    first = await begin(threads, door)
+    order: list[int] = []
+    others = [asyncio.create_task(threads.run(order.append, number)) for number in range(5)]
+    await asyncio.sleep(0)
+
+    door.set()
+    await asyncio.gather(first, *others)
+
+    assert order == [0, 1, 2, 3, 4]
     threads.close()
 
 
@@ -251,6 +275,20 @@ async def test_another_error_thrown_into_the_caller_abandons_the_thread(
     assert not threads._at_work
 
 
+async def test_a_call_that_is_collected_as_garbage_is_abandoned(
+    threads: Threads, door: threading.Event
+) -> None:
+    started = asyncio.Event()
+    coroutine = threads.run(hold, started, door, asyncio.get_running_loop())
+    coroutine.send(None)
+    await started.wait()
+
+    with threads._lock:  # garbage is collected at any time
+        del coroutine
+
+    assert not threads._at_work
+
+
 def test_a_thread_may_come_back_when_the_loop_is_closed(door: threading.Event) -> None:
     threads = Threads()
     ran_in: list[threading.Thread] = []
@@ -342,7 +380,11 @@ async def test_a_result_does_not_outlive_its_last_user(threads: Threads) -> None
     gc.disable()
     try:
         thing = weakref.ref(await threads.run(Thing))
-        assert await threads.run(thing) is None
+        for _ in range(100_000):  # its thread comes to rest meanwhile
+            if thing() is None:
+                break
+            await asyncio.sleep(0)
+        assert thing() is None
     finally:
         gc.enable()
 
@@ -371,17 +413,17 @@ async def test_an_error_does_not_outlive_its_last_user(threads: Threads) -> None
 
 async def test_what_comes_back_belongs_to_whom_the_call_belongs(threads: Threads) -> None:
     WHO.set("the caller")
-    seen: list[str] = []
     call = _Call(lambda: None)
-    call.ended.add_done_callback(lambda _: None)
+    thread = threading.Thread(target=call.hand_back)
 
-    call.run()
-    call.hand_back()
+    thread.start()
+    thread.join()
 
-    handles = list(asyncio.get_running_loop()._ready)  # type: ignore[attr-defined]
-    seen = [handle._context.get(WHO) for handle in handles]
+    (handle,) = ready(asyncio.get_running_loop())
+    context = context_of(handle)
     await call.ended
-    assert seen == ["the caller"]
+    assert context is not None
+    assert context[WHO] == "the caller"
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -416,6 +458,7 @@ async def test_another_process_id_is_a_new_beginning(threads: Threads) -> None:
 
 STUCK = """
 import asyncio, threading
+from outlast.engine.insides import context_of, ready
 from outlast.engine.threads import Threads
 
 async def main():

@@ -130,6 +130,11 @@ def closes_group(frames: Sequence[FrameType]) -> bool:
     return any(frame.f_code is _CLOSE for frame in frames[-1:])
 
 
+def closes_generator(task: Task[Any]) -> bool:
+    """Say whether all that a task does is to close an async generator that nobody exhausted."""
+    return type(task.get_coro()).__name__ == "async_generator_athrow"
+
+
 def inner_of(future: Future[Any]) -> list[Future[Any]]:
     """Return what alone can end the future that a `gather` or a `shield` has made."""
     if isinstance(future, _GATHERING):

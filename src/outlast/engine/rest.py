@@ -217,7 +217,6 @@ async def stop_all(
             # Where all wait, each sees the error there, or gets it from those it waits for.
             await settle(loop, mark, min(grace, _PATIENCE))
             left = await _left(loop, mark)
-            _hear(left, type(error))
             with _patient_groups(left):
                 _throw_into(left, error)
                 left = await _wait_for_end(loop, mark, left, grace, _leave_alone)

@@ -72,12 +72,13 @@ class Threads:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # A call whose coroutine is collected as garbage is abandoned in whatever runs just then.
+        self._lock = threading.RLock()
         self._at_work: set[_Call] = set()
         self._waiting: deque[_Call] = deque()  # for a place
         self._idle: list[_Inbox] = []  # the last one came last; empty while a call waits
 
-    def _lock_here(self) -> threading.Lock:
+    def _lock_here(self) -> threading.RLock:
         # A child has none of its parent's threads, one of which may have held the lock at the fork.
         if self._pid != os.getpid():
             self._begin()

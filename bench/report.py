@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from statistics import median
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import mean, median
 from typing import Any, Final
 
 from bench.figures import MAX_IMPORT_RATIO, MAX_P99_MS, MIN_STEPS_RATIO, Figures
@@ -11,13 +11,14 @@ from bench.processes import Latencies, Load
 from bench.rounds import Comparison
 
 _LABEL: Final = 30
-_COLUMN: Final = 16
+_COLUMN: Final = 17
 
 
 def lines(figures: Figures) -> Iterator[str]:
     """Yield the report."""
     yield _machine(figures.machine)
-    yield f"medians of {figures.sizes.rounds} rounds; a ratio is the median of the rounds' own"
+    yield f"medians of {figures.sizes.rounds} rounds; a ratio is the median of the rounds' own,"
+    yield "and a target is met or missed where three rounds in four say so"
     yield ""
     yield _row("", "outlast", "raw", "ratio", "its spread", "target")
     yield _compared("sequential steps/s", figures.steps, least=MIN_STEPS_RATIO)
@@ -44,9 +45,9 @@ def _compared(
     ours, raw, ratio = median(comparison.ours), median(comparison.raw), comparison.ratio
     target = ""
     if least is not None:
-        target = f">= {least} {_verdict(is_met=ratio >= least)}"
+        target = f">= {least} {_verdict(ratio >= least for ratio in comparison.ratios)}"
     if most is not None:
-        target = f"<= {most} {_verdict(is_met=ratio <= most)}"
+        target = f"<= {most} {_verdict(ratio <= most for ratio in comparison.ratios)}"
     spread = f"({min(comparison.ratios):.2f} to {max(comparison.ratios):.2f})"
     return _row(label, f"{ours:,.0f}", f"{raw:,.0f}", f"{ratio:.2f}", spread, target)
 
@@ -57,10 +58,10 @@ def _load(load: Load) -> Iterator[str]:
     yield _latencies(f"{callers}, alone", load.alone)
     yield _latencies(f"{callers}, one of two", first)
     yield _latencies(f"{callers}, the other", second)
-    verdict = _verdict(is_met=load.p99_ms <= MAX_P99_MS)
+    verdict = _verdict(p99 <= MAX_P99_MS for p99 in load.p99s_ms)
     yield (
         f"{'':{_LABEL}}two commit {load.throughput:.2f} times as much as one; "
-        f"p99 of the worse {load.p99_ms:.1f} ms <= {MAX_P99_MS:.0f} {verdict}"
+        f"p99 of the worse {median(load.p99s_ms):.1f} ms, target <= {MAX_P99_MS:.0f} {verdict}"
     )
 
 
@@ -77,8 +78,9 @@ def _latencies(label: str, rounds: Sequence[Latencies]) -> str:
     )
 
 
-def _verdict(*, is_met: bool) -> str:
-    return "met" if is_met else "MISSED"
+def _verdict(rounds: Iterable[bool]) -> str:
+    share = mean(rounds)
+    return "met" if share >= 0.75 else "MISSED" if share <= 0.25 else "unclear"
 
 
 def _row(label: str, *cells: str) -> str:

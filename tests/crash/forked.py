@@ -1,4 +1,4 @@
-"""A process that forks while its app is open: `python -m tests.crash.forked FILE`.
+"""A process that forks while its app is open: `python -m tests.crash.forked URL`.
 
 The child tries to use the app, and says what came of it; then the parent goes on using it.
 """
@@ -70,8 +70,8 @@ def tried_in_child(app: App, run: TaskRun[str]) -> dict[str, str]:
     }
 
 
-async def main(file: str) -> None:
-    async with outlast.open(f"sqlite:///{file}") as app:
+async def main(url: str) -> None:
+    async with outlast.open(url) as app:
         run = await simple.start("a", id="r")
         reading, writing = os.pipe()
         child = os.fork()

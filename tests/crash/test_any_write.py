@@ -8,7 +8,6 @@ seed that pytest prints (`-p randomly`); a test's own name says which point it i
 import asyncio
 import os
 import random
-from collections.abc import Callable
 
 import pytest
 
@@ -27,7 +26,7 @@ from outlast.model.events import (
 )
 from tests.crash.account import account_of, is_entered
 from tests.crash.fate import Point
-from tests.crash.stage import PATIENCE, Stage, Worker, watch
+from tests.crash.stage import PATIENCE, Stage, watch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
 
@@ -101,9 +100,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.mark.soak
-async def test_a_run_goes_on_after_a_kill_at(
-    case: Case, stage: Stage, record_property: Callable[[str, object], None]
-) -> None:
+async def test_a_run_goes_on_after_a_kill_at(case: Case, stage: Stage) -> None:
     point, is_started, stands_by = case
     first, second = await asyncio.gather(
         stage.load(point, start="r" if is_started else ""), stage.load()
@@ -144,15 +141,6 @@ async def test_a_run_goes_on_after_a_kill_at(
         assert account.deaths == is_entered(at_death)
     assert was_struck or case not in NAMED or point.what == "claim", "it was never there"
     assert not list(stage.file.with_name("runs.db-locks").glob("owners/*"))
-    note(stage, second, record_property)
-
-
-def note(stage: Stage, second: Worker, record_property: Callable[[str, object], None]) -> None:
-    """Record how long it took from a death to the next entrance into the handler."""
-    deaths = stage.ledger.lines("dies")
-    entered = [line for line in stage.ledger.lines("entered", "r") if line.pid == second.pid]
-    if deaths and entered:
-        record_property("takeover", round(entered[0].at - deaths[0].at, 4))
 
 
 @pytest.mark.parametrize("is_started", [True, False])

@@ -37,9 +37,10 @@ async def test_runs_of_a_dead_worker_are_free_while_its_child_lives_on(stage: St
     assert await second.close() == 0, stage.said()
 
 
-async def test_an_app_refuses_at_once_to_be_used_after_a_fork(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["sqlite:///{}/runs.db", "memory://"])
+async def test_an_app_refuses_at_once_to_be_used_after_a_fork(url: str, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "ignore", "-m", "tests.crash.forked", str(tmp_path / "runs.db")),
+        *(sys.executable, "-W", "ignore", "-m", "tests.crash.forked", url.format(tmp_path)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=ROOT,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from outlast import App
-from outlast.engine.app import MAX_PAYLOAD
 from outlast.engine.clock import System
+from outlast.engine.payloads import MAX_PAYLOAD
 from outlast.stores.sqlite import SQLiteStore
 from tests.crash import tasks
 from tests.crash.fate import Fate, FatefulStore, Point

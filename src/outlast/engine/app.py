@@ -99,7 +99,7 @@ class App:
                 )
                 self._worker.open()
                 stack.push_async_callback(self._worker.close)
-            self._client = Client(around, self._worker)
+            self._client = Client(around, self._worker, self._checked)
             _open.append(self)
             stack.callback(_open.remove, self)
             self._stack = stack.pop_all()
@@ -122,6 +122,9 @@ class App:
         Raises:
             UsageError: the app is not open, or belongs to another process or event loop.
         """
+        return self._checked()
+
+    def _checked(self) -> Client:
         if self._client is None:
             raise UsageError(
                 f"the app on {self.url!r} is not open; use it inside `async with outlast.open(...)`"

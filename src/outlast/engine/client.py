@@ -70,8 +70,12 @@ class Client:
     around: Surroundings
     worker: Worker | None
 
-    def __init__(self, around: Surroundings, worker: Worker | None) -> None:
+    def __init__(
+        self, around: Surroundings, worker: Worker | None, check: Callable[[], object]
+    ) -> None:
+        """Belong to an app; `check` raises unless it may be used here and now."""
         self.around, self.worker = around, worker
+        self._check = check
         self._floor: int | None = None
 
     # Starting
@@ -174,7 +178,9 @@ class Client:
 
         Raises:
             Unavailable: it did not answer.
+            UsageError: the app is not open, or belongs to another process or event loop.
         """
+        self._check()  # whoever has a handle comes here without asking the app
         for pause in _PAUSES:
             try:
                 return await request()

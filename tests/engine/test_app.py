@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -458,6 +459,14 @@ async def test_the_real_machine_has_clocks_and_chance(nothing_is_left: None) -> 
     assert 0.75 <= system.draw_factor(0.25) <= 1.25
     assert system.process_id() == os.getpid()
     assert system.draw_id()[14] == "7"
+
+
+def test_a_mac_knows_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    system = System()
+
+    assert system.boot() > 0
+    assert system.boot_id() == system.boot_id() != ""
 
 
 async def test_the_real_machine_waits_at_most_so_long(nothing_is_left: None) -> None:

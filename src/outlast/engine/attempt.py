@@ -108,7 +108,7 @@ class Attempt:
         """
         record = self._record
         with self._around.hints.listening(record.key, self._hear):
-            record.changed = self._take_note
+            record.changed, record.behind = self._take_note, self.look
             try:
                 if not self._is_new:
                     await record.catch_up()

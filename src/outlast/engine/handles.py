@@ -175,11 +175,11 @@ class TaskRun(Generic[Out_co]):
                 raise TaskCancelled(f"run {self.id!r} was cancelled{reason}")
             case Ended(Status.TIMED_OUT):
                 raise TaskTimedOut(f"run {self.id!r} did not end in time{reason}")
-            case Ended(error=data, attempts=attempts):
-                record = ErrorRecord.load(data)
-                error = RunError(record.type, record.message, record.traceback, attempts)
+            case _:
+                record = ErrorRecord.load(event.error)
+                error = RunError(record.type, record.message, record.traceback, event.attempts)
                 raise TaskFailed(
-                    f"run {self.id!r} failed after {attempts} attempts: {record.type}: "
+                    f"run {self.id!r} failed after {event.attempts} attempts: {record.type}: "
                     f"{record.message}",
                     error,
                 )

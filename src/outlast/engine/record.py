@@ -47,6 +47,7 @@ class Record:
         facts: how many of them came from outside.
         carry: gives what every write takes along, before its own entries.
         changed: called when entries of others were taken up.
+        behind: called when there may be more of them, and nobody reads.
     """
 
     run: Run
@@ -61,6 +62,7 @@ class Record:
         self.fence: Fence = head.lease.fence
         self.carry: Carry = tuple
         self.changed: Callable[[], None] = lambda: None
+        self.behind: Callable[[], None] = lambda: None
         self._store, self._system = store, system
         self._count = 0
         self._waiting: list[tuple[tuple[Decision | Late, ...], asyncio.Future[None]]] = []
@@ -71,21 +73,10 @@ class Record:
         self._heard = 0  # hints
         self._is_stopped = False
 
-    @classmethod
-    async def load(cls, store: Store, system: System, head: Head) -> Record:
-        """Read the journal of a run whose lease was taken with `head`.
-
-        Raises:
-            Fenced: the lease is over already.
-        """
-        record = cls(store, system, head, Run())
-        await record.catch_up()
-        return record
-
     def hint(self, revision: int) -> bool:
         """Take note that the journal may be at this revision; return whether to `catch_up` for it.
 
-        Revision 0: it may be at any. Whoever reads or writes meanwhile looks again by itself.
+        Revision 0: it may be at any. Whoever reads or writes meanwhile sees to it afterwards.
         """
         self._hinted = max(self._hinted, revision or self.run.revision + 1)
         self._heard += 1
@@ -97,17 +88,13 @@ class Record:
         Raises:
             Fenced: the lease is over.
         """
-        async with self._turn:
-            await self._refresh()
-
-    async def _refresh(self) -> None:
         heard = -1
         while heard != self._heard:
-            heard = self._heard
-            await self._read_on()
-        self.changed()
+            async with self._turn:  # in between, who wants to write has its turn
+                heard = self._heard
+                await self._refresh()
 
-    async def _read_on(self) -> None:
+    async def _refresh(self) -> None:
         known = self.run.revision
         # From the newest snapshot on, the first time.
         reading = await self._ask(
@@ -121,6 +108,7 @@ class Record:
             raise Fenced(self.key, self.fence, head.fence)
         fold((entry for entry in reading.entries if entry.revision > known), self.run)
         self.run.revision, self.facts = head.revision, head.facts
+        self.changed()
 
     async def read_stream(
         self, after: int = 0, *, limit: int | None = None, last: int | None = None
@@ -151,13 +139,12 @@ class Record:
         await written
 
     async def _write_waiting(self) -> None:
-        async with self._turn:
-            while self._waiting:
+        while self._waiting:
+            async with self._turn:  # one batch at a time: a decision has its turn in between
                 batch, self._waiting = self._waiting, []
                 late = (event for some, _ in batch for event in some)
-                events = [event() if callable(event) else event for event in late]
                 try:
-                    await self._append(events)
+                    await self._append([event() if callable(event) else event for event in late])
                 except BaseException as error:  # noqa: BLE001 - handed to whoever asked
                     self._refused = error
                     for _, written in batch + self._waiting:
@@ -166,9 +153,15 @@ class Record:
                             written.exception()  # who asked may be gone: then nobody looks
                     self._waiting = []
                     return
-                for _, written in batch:
-                    if not written.done():
-                        written.set_result(None)
+            for _, written in batch:
+                if not written.done():
+                    written.set_result(None)
+        self._see_to_hints()
+
+    def _see_to_hints(self) -> None:
+        """Have somebody look at what was hinted at while we wrote."""
+        if self.run.is_entered and self._hinted > self.run.revision:
+            self.behind()
 
     async def _append(self, events: Sequence[Decision]) -> None:
         written = (*self.carry(), *events)
@@ -209,7 +202,9 @@ class Record:
                     await self._refresh()
                     continue
                 await self._take_in(head, (*carried, *events))
-                return events
+                break
+        self._see_to_hints()
+        return events
 
     async def give_up(self, ended: Ended) -> None:
         """End a run whose entries cannot be read: what they amount to is not asked."""

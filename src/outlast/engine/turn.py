@@ -146,10 +146,10 @@ class Turn:
     async def wait_for_threads(self, timeout: float) -> None:
         """Wait until no thread runs code of this turn, which something was thrown into."""
         ends = self.system.monotonic() + timeout
+        self._thread_ended.clear()
         while self._threads and (left := ends - self.system.monotonic()) > 0:
+            await self.system.wait(self._thread_ended, left)
             self._thread_ended.clear()
-            if self._threads:
-                await self.system.wait(self._thread_ended, left)
 
     @property
     def has_threads(self) -> bool:

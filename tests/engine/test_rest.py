@@ -1463,6 +1463,43 @@ def test_a_turn_that_has_ended_takes_no_time(turn: Turn, error: BaseException | 
     play(turn, scenario)
 
 
+def test_turns_that_end_at_the_same_time_look_once(
+    turn: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+        looks.append(loop)
+        return all_tasks(loop)
+
+    looks: list[asyncio.AbstractEventLoop] = []
+    all_tasks = asyncio.all_tasks
+    monkeypatch.setattr(asyncio, "all_tasks", look)
+
+    async def scenario() -> None:
+        for _ in range(10):
+            assert not await Turn(turn.loop).stop()
+        assert len(looks) == 1
+
+        await asyncio.sleep(0)
+        assert not await turn.stop()
+        assert len(looks) == 2
+
+    play(turn, scenario)
+
+
+def test_who_looks_with_others_finds_what_is_left(turn: Turn) -> None:
+    async def scenario() -> None:
+        left = [turn.begin(one)]
+        await turn.rest()
+        assert not await Turn(turn.loop).stop()
+        left.append(turn.begin(lambda turn: turn.wait("b")))
+
+        assert not await turn.stop()
+
+        assert [task.cancelled() for task in left] == [True, True]
+
+    play(turn, scenario)
+
+
 def test_other_turns_go_on(turn: Turn) -> None:
     async def scenario() -> None:
         other = Turn(turn.loop)

@@ -14,6 +14,7 @@ from asyncio import tasks as _tasks
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context
+from operator import attrgetter, methodcaller
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
@@ -22,14 +23,28 @@ from typing import Any
 
 def context_of(made: Task[Any] | Handle) -> Context | None:
     """Return the context that a task, a timer or a callback runs in."""
-    get_context: Callable[[], Context] | None = getattr(made, "get_context", None)
-    if get_context is not None:
-        return get_context()
-    context: Context | None = getattr(made, "_context", None)
-    if context is not None:
-        return context
-    # What is written in C, before Python 3.12 or in uvloop, refers to its own context first.
-    return next(_referents(made, Context), None)
+    kind = type(made)
+    way = _ways.get(kind)
+    if way is None:
+        way = _ways[kind] = _way_to_context(kind, made)
+    return way(made)
+
+
+def _way_to_context(kind: type, made: object) -> Callable[[Any], Context | None]:
+    if hasattr(kind, "get_context"):
+        return methodcaller("get_context")
+    if hasattr(made, "_context"):
+        return attrgetter("_context")
+    # Before Python 3.12, and in uvloop, it is all that is known of what is written in C.
+    return _first_context
+
+
+def _first_context(made: object) -> Context | None:
+    # What it refers to first is its own.
+    for it in gc.get_referents(made):
+        if type(it) is Context:
+            return it
+    return None
 
 
 def ready(loop: AbstractEventLoop) -> list[Handle]:
@@ -183,6 +198,7 @@ def _codes(function: object) -> dict[str, CodeType]:
     return {it.co_name: it for it in constants if isinstance(it, CodeType)}
 
 
+_ways: dict[type, Callable[[Any], Context | None]] = {}
 _SUSPENDED = (("cr_frame", "cr_await"), ("ag_frame", "ag_await"), ("gi_frame", "gi_yieldfrom"))
 _GATHERING: Any = getattr(_tasks, "_GatheringFuture", ())
 _GATHER = frozenset(_codes(asyncio.gather).values())

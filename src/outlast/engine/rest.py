@@ -15,10 +15,11 @@ import asyncio
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from copy import copy
 from types import FrameType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
 from outlast.engine import insides
 from outlast.errors import Unwound
@@ -30,6 +31,9 @@ turn_of: Final[ContextVar[object | None]] = ContextVar("turn_of", default=None)
 
 _PATIENCE: Final = 0.05
 """Seconds for which a turn that never rests keeps an error from being thrown into it."""
+
+
+_looks: WeakKeyDictionary[AbstractEventLoop, set[object]] = WeakKeyDictionary()
 
 
 class Held(Exception):
@@ -296,12 +300,27 @@ def _cancel(task: Task[Any]) -> None:
 
 
 async def _left(loop: AbstractEventLoop, mark: object) -> list[Task[Any]]:
-    """Return the tasks of a turn without the one that asks."""
-    if not (tasks := _others(loop, mark)) and is_stirring(loop, mark):
+    """Return the tasks of a turn without the one that asks; few turns leave any behind."""
+    tasks = _others(loop, mark) if mark in _marks_of_tasks(loop) else []
+    if not tasks and is_stirring(loop, mark):
         # An async generator that was left early is about to get a task that closes it.
         await settle(loop, mark, _PATIENCE)
         tasks = _others(loop, mark)
     return tasks
+
+
+def _marks_of_tasks(loop: AbstractEventLoop) -> Collection[object]:
+    """Return the marks of all tasks, as they were when this was first asked in the loop's round.
+
+    Turns that end at the same time share this look: a write that ends many of them is one write.
+    A turn that had no task then has none now, if what stirs of it is asked for: nothing else makes
+    tasks for it.
+    """
+    marks = _looks.get(loop)
+    if marks is None:
+        marks = _looks[loop] = {_mark_of(task) for task in asyncio.all_tasks(loop)}
+        loop.call_soon(_looks.pop, loop, None, context=Context())
+    return marks
 
 
 async def _wait_for_end(

@@ -32,7 +32,6 @@ turn_of: Final[ContextVar[object | None]] = ContextVar("turn_of", default=None)
 _PATIENCE: Final = 0.05
 """Seconds for which a turn that never rests keeps an error from being thrown into it."""
 
-
 _looks: WeakKeyDictionary[AbstractEventLoop, set[object]] = WeakKeyDictionary()
 
 
@@ -274,15 +273,16 @@ def _others(loop: AbstractEventLoop, mark: object) -> list[Task[Any]]:
     return [task for task in tasks_of(loop, mark) if task is not asking]
 
 
-def _passes_on(task: Task[Any], tasks: Collection[Task[Any]]) -> bool:
+def _passes_on(task: Task[Any], told: Collection[Future[Any]]) -> bool:
     """Say whether the error will reach the task through those that it waits for."""
-    return insides.waiter_of(task) in tasks or insides.closes_group(insides.frames_of(task))
+    return insides.waiter_of(task) in told or insides.closes_group(insides.frames_of(task))
 
 
 def _throw_into(tasks: Sequence[Task[Any]], error: BaseException) -> None:
+    told = {*tasks}
     # What a task waits for was mostly made after it, and is to end first.
     for task in reversed(tasks):
-        if not _passes_on(task, tasks) and not insides.closes_generator(task):
+        if not _passes_on(task, told) and not insides.closes_generator(task):
             throw(task, copy(error))
 
 

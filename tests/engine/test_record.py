@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -181,6 +183,73 @@ async def test_a_hint_during_a_write_is_seen_to(machine: Machine) -> None:
     assert machine.clock.wall() - before < 0.5
 
 
+async def test_a_hint_while_a_write_reads_what_others_wrote_is_seen_to(machine: Machine) -> None:
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[Any]:
+        waiting = asyncio.gather(ctx.wait("go"), ctx.wait("go"))
+        await asyncio.sleep(0.1)
+        await ctx.step("work", abs, 1)
+        return list(await waiting)
+
+    async def signal(verb: Verb, argument: Any) -> None:
+        if (verb, len(sent)) in (("commit", 0), ("read", 1)):
+            sent.append(verb)
+            await (await two.runs.get("r")).signal("go", len(sent))
+
+    sent: list[Verb] = []
+    async with machine.open() as app, machine.open(worker=False, store=Wire(machine.store)) as two:
+        run = await handler.options(app=app).start(None, id="r")
+        machine.wire.after = signal
+        before = machine.clock.wall()
+        assert (await run.result()).output == [1, 2]
+
+    assert machine.clock.wall() - before < 0.5
+
+
+async def test_a_hint_during_the_last_read_of_a_write_is_seen_to(machine: Machine) -> None:
+    record = await held(machine)
+    await record.catch_up()
+    behind: list[int] = []
+    record.behind = lambda: behind.append(record.run.revision)
+
+    async def hint(verb: Verb, argument: Any) -> None:
+        assert not record.hint(record.run.revision + 2)
+
+    machine.wire.after = hint
+    await record.write()
+    assert behind == []
+    await record.write(AttemptBegan(died=True))
+    await asyncio.sleep(0)
+
+    assert behind == [3]
+
+
+async def test_a_bug_of_ours_leaves_the_lease_of_code_that_does_not_stop(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    door = threading.Event()
+
+    async def break_the_end(verb: Verb, argument: Any) -> None:
+        if verb == "commit" and argument[0].close:
+            raise ZeroDivisionError("a bug of ours")
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> None:
+        with suppress(TimeoutError):
+            await ctx.step.options(timeout=timedelta(seconds=1))("wait", door.wait)
+
+    async with machine.open():
+        machine.wire.before = break_the_end
+        await handler.start(None, id="r")
+        await asyncio.sleep(5)
+        door.set()
+
+    assert "an error of outlast's own" in caplog.text
+    assert "handed_back" not in types_of(machine.store, "r")
+    assert head_of(machine.store, "r").lease is not None
+    caplog.clear()
+
+
 async def test_a_store_that_stops_answering_stops_nothing_before_the_lease(
     machine: Machine,
 ) -> None:
@@ -347,6 +416,8 @@ def lease_of(head: Head) -> Any:
 async def test_leases_that_were_never_kept_are_closed(machine: Machine) -> None:
     leases = Leases(machine.wire, machine.system, LEASE)
 
+    await leases.close()
+    leases.open()
     await leases.close()
 
 

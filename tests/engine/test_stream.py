@@ -320,6 +320,29 @@ def test_tasks_side_by_side_wait_until_what_was_accepted_is_counted(make_world: 
     assert world.live(drive) == ["a", "b", "c"]
 
 
+def test_equal_items_of_tasks_side_by_side_are_all_accepted_after_a_crash(
+    make_world: Make,
+) -> None:
+    world = make_world()
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> None:
+        async def speak() -> None:
+            for _ in range(3):
+                await ctx.emit("again")
+                await asyncio.sleep(0.1)
+
+        await ctx.step("first", abs, 1)
+        await asyncio.gather(speak(), speak())
+
+    async def drive(app: App) -> int:
+        run = await handler.options(app=app).start(None, id="r")
+        return len(await items_of(run))
+
+    assert world.live(drive, crash=Crash(2, after=True)) is DIED
+    assert world.live(drive) == 6
+
+
 async def test_a_step_that_is_tried_again_takes_back_what_it_emitted(app: App) -> None:
     tries: list[int] = []
 

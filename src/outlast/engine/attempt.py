@@ -134,6 +134,9 @@ class Attempt:
                 return has_stopped
             finally:
                 record.stop()
+                if self._ending is not None:
+                    self._ending.cancel()
+                self._turn = self._waits = None  # what is heard from now on concerns nobody
 
     def stop(self, stop: Stop) -> None:
         """End the attempt from outside; the first reason counts."""
@@ -188,10 +191,9 @@ class Attempt:
     async def _end_at_rest(self) -> None:
         """End a run that was asked to stop when its handler only waits: nobody else would."""
         pauses = iter(_PAUSES)
-        while self._stop is None:
-            if self.is_at_rest:
-                self.stop(Stop.CANCELLED)
+        while not self.is_at_rest:
             await self._around.system.sleep(next(pauses, _PAUSES[-1]))
+        self.stop(Stop.CANCELLED)
 
     # From the lease to the handler
 
@@ -248,8 +250,6 @@ class Attempt:
         turn = self._turn
         assert turn is not None
         stop = self._stop  # what comes from now on finds the handler at its end
-        if self._ending is not None:
-            self._ending.cancel()
         has_stopped = await self._clean_up(turn, root, stop)
         if root is not None and stop is None:
             await self._write(self._judge(root), releases=has_stopped)

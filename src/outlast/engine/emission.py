@@ -107,11 +107,11 @@ class Emission:
 
     async def _was_accepted(self, mark: str) -> bool:
         async with self._counting:  # whoever comes meanwhile needs all of them counted, too
-            if self._beside is None:
-                self._beside = await self._count_accepted()
-        if self._beside[mark] == 0:
+            beside = self._beside if self._beside is not None else await self._count_accepted()
+        self._beside = beside
+        if beside[mark] == 0:
             return False
-        self._beside[mark] -= 1
+        beside[mark] -= 1
         return True
 
     async def _count_accepted(self) -> Counter[str]:

@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -86,12 +86,10 @@ def statuses() -> str:
 def entry_rows(kinds: tuple[Any, ...]) -> Iterator[tuple[str, str, str]]:
     """Give the type of each entry, its fields, and what it says."""
     for kind in kinds:
-        named = []
-        for one in fields(kind):
-            is_needed = one.default is MISSING and one.default_factory is MISSING
-            named.append(f"`{one.name}`" if is_needed else f"`{one.name}`?")
+        defaults = kind._field_defaults
+        named = [f"`{name}`?" if name in defaults else f"`{name}`" for name in kind._fields]
         said = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
-        yield f"`{kind.TYPE}`", ", ".join(named), said
+        yield f"`{events.TYPE_OF[kind]}`", ", ".join(named), said
 
 
 def entries() -> str:

@@ -13,6 +13,7 @@ from outlast import Retracted, StreamItem, TaskRun
 from outlast.journal import Entry
 from outlast.model.events import (
     FOLDED_TYPES,
+    TYPE_OF,
     AttemptBegan,
     Checkpointed,
     Created,
@@ -40,7 +41,7 @@ class Account:
     @property
     def deaths(self) -> int:
         """How often its handler was entered because the process before had died."""
-        began = [decode(entry) for entry in self.entries if entry.type == AttemptBegan.TYPE]
+        began = [decode(entry) for entry in self.entries if entry.type == TYPE_OF[AttemptBegan]]
         return sum(isinstance(event, AttemptBegan) and event.died for event in began)
 
     def check(self) -> None:
@@ -59,8 +60,8 @@ class Account:
 
     def _check_what_was_accepted(self) -> None:
         types = Counter(entry.type for entry in self.entries)
-        assert types[Created.TYPE] == 1
-        assert types[Signalled.TYPE] == 1
+        assert types[TYPE_OF[Created]] == 1
+        assert types[TYPE_OF[Signalled]] == 1
         accepted = {line.name for line in self.lines if line.what == "accepted"}
         assert accepted == {"start", "go"}
 
@@ -68,7 +69,7 @@ class Account:
         """No step has begun after it was recorded, and one that may run at most once ran so."""
         recorded: dict[object, float] = {}
         for entry in self.entries:
-            event = decode(entry) if entry.type == Checkpointed.TYPE else None
+            event = decode(entry) if entry.type == TYPE_OF[Checkpointed] else None
             if isinstance(event, Checkpointed) and event.kind == "step" and event.error is None:
                 assert event.value not in recorded, f"{event.value} is recorded twice"
                 recorded[event.value] = entry.at
@@ -139,7 +140,7 @@ async def account_of(
     output = (await run.result()).output
     stream = [item async for item in run.stream()]
     entries = await stage.entries(run.id)
-    assert sum(entry.type == Emitted.TYPE for entry in entries) <= len(stream)
+    assert sum(entry.type == TYPE_OF[Emitted] for entry in entries) <= len(stream)
     late = echoes(stage.ledger.lines())
     lines = [line for line in stage.ledger.lines(run=run.id) if line not in late]
     return Account(

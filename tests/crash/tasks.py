@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from outlast import RetryPolicy, StepUnknown, TaskContext, task
-from outlast.model.events import Emitted
+from outlast.model.events import TYPE_OF, Emitted
 from tests.crash.fate import Fate, die
 from tests.crash.ledger import Ledger
 
@@ -48,7 +48,7 @@ class Here:
         self.emitted = asyncio.Event()
 
     def take_note(self, types: Sequence[str]) -> None:
-        if Emitted.TYPE in types:
+        if TYPE_OF[Emitted] in types:
             self.emitted.set()
 
 

@@ -5,7 +5,15 @@ from typing import Final
 
 import pytest
 
-from outlast.model.events import AttemptBegan, AttemptFailed, Checkpointed, Emitted, Ended, TimerSet
+from outlast.model.events import (
+    TYPE_OF,
+    AttemptBegan,
+    AttemptFailed,
+    Checkpointed,
+    Emitted,
+    Ended,
+    TimerSet,
+)
 from tests.crash.account import account_of, echoes
 from tests.crash.fate import Point, Side
 from tests.crash.stage import PATIENCE, Stage
@@ -17,10 +25,10 @@ LEASE: Final = 1.0
 
 POINTS: Final[list[tuple[Side, str]]] = [
     ("at", "end of first"),
-    ("before", Checkpointed.TYPE),
-    ("before", Emitted.TYPE),
-    ("before", AttemptBegan.TYPE),
-    ("before", Ended.TYPE),
+    ("before", TYPE_OF[Checkpointed]),
+    ("before", TYPE_OF[Emitted]),
+    ("before", TYPE_OF[AttemptBegan]),
+    ("before", TYPE_OF[Ended]),
 ]
 
 FURTHER_POINTS: Final[list[tuple[Side, str]]] = [
@@ -29,10 +37,10 @@ FURTHER_POINTS: Final[list[tuple[Side, str]]] = [
     ("at", "emitted s1"),
     ("at", "begin of pay"),
     ("at", "end of pay"),
-    ("before", TimerSet.TYPE),
+    ("before", TYPE_OF[TimerSet]),
     ("at", "waiting"),
-    ("before", AttemptFailed.TYPE),
-    ("after", Ended.TYPE),
+    ("before", TYPE_OF[AttemptFailed]),
+    ("after", TYPE_OF[Ended]),
 ]
 
 CASES: Final = (

@@ -18,7 +18,7 @@ from outlast import App, Unavailable
 from outlast.codec import from_text
 from outlast.engine.payloads import MAX_PAYLOAD
 from outlast.journal import Change, Head, Lease
-from outlast.model.events import FOLDED_TYPES, Checkpointed, decode
+from outlast.model.events import FOLDED_TYPES, TYPE_OF, Checkpointed, decode
 from outlast.model.run import Run, fold
 from outlast.store import Claimed, Lane, Listener, Query, Reading, Scanned, Traits
 from outlast.stores.memory import MemoryStore
@@ -319,7 +319,7 @@ class World:
     def outcomes(self, id: str) -> list[Any]:
         """Return the values that are recorded for steps of the run."""
         entries = self.store._entries.get(f"run/{id}", [])
-        events = [decode(entry) for entry in entries if entry.type == Checkpointed.TYPE]
+        events = [decode(entry) for entry in entries if entry.type == TYPE_OF[Checkpointed]]
         return [
             event.value
             for event in events

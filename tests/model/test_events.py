@@ -17,6 +17,7 @@ from outlast.model.events import (
     FOLDED_TYPES,
     FORMAT,
     STREAM_TYPES,
+    TYPE_OF,
     Checkpointed,
     Created,
     Decision,
@@ -35,7 +36,13 @@ from tests.model.test_run import EVENTS, JSON
 ALL: st.SearchStrategy[Event | StreamEvent] = st.one_of(
     EVENTS,
     st.builds(
-        Created, st.text(min_size=1), JSON, st.text(), st.floats(0, 1e10), tags=st.just({"a": "b"})
+        Created,
+        st.text(min_size=1),
+        JSON,
+        st.text(),
+        st.floats(0, 1e10),
+        tags=st.just({"a": "b"}),
+        options=st.just({"retry": {"max_attempts": 3}}),
     ),
     st.builds(Emitted, st.integers(1), st.integers(1), JSON, st.none() | st.text(), st.integers(0)),
     st.builds(TakenBack, st.integers(1), st.integers(0), st.integers(1), st.none() | st.text()),
@@ -48,7 +55,10 @@ def entry_of(draft: Draft) -> Entry:
 
 @given(ALL)
 def test_every_event_comes_back_as_it_was(event: Event | StreamEvent) -> None:
-    assert decode(entry_of(encode(event))) == event
+    again = decode(entry_of(encode(event)))
+
+    assert again == event
+    assert type(again) is type(event)
 
 
 @given(ALL)
@@ -110,7 +120,7 @@ def test_what_is_no_event_of_ours_is_corrupt(type: str, data: str) -> None:
 
 def test_every_event_is_folded_or_streamed_and_has_a_type_of_its_own() -> None:
     classes: list[Any] = [*get_args(Decision), *get_args(Fact), *get_args(StreamEvent)]
-    types = [cls.TYPE for cls in classes]
+    types = [TYPE_OF[cls] for cls in classes]
 
     assert sorted(types) == sorted(FOLDED_TYPES + STREAM_TYPES)
     assert len(set(types)) == len(types)

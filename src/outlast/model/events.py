@@ -7,10 +7,9 @@ only added, each with a default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from outlast.codec.plain import Json, from_text, to_text
 from outlast.errors import Corrupt
@@ -52,11 +51,9 @@ class Slot(NamedTuple):
         return self.name if self.number == 1 else f"{self.name}#{self.number}"
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(NamedTuple):
     """A run was accepted, with its first input; it may begin at `due`, in seconds since 1970."""
 
-    TYPE: ClassVar = "created"
     name: str
     input: Json
     input_id: str
@@ -66,42 +63,34 @@ class Created:
     session: str = ""
     title: str = ""
     description: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    tags: Mapping[str, str] = {}
     source: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    options: Mapping[str, Any] = {}
     format: int = FORMAT
 
 
-@dataclass(frozen=True, slots=True)
-class TurnBegan:
+class TurnBegan(NamedTuple):
     """A worker took up an input, and enters the handler with it for the first time."""
 
-    TYPE: ClassVar = "turn_began"
     turn: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptBegan:
+class AttemptBegan(NamedTuple):
     """A worker enters the handler again. `died`: the process before did not give it back."""
 
-    TYPE: ClassVar = "attempt_began"
     died: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StepBegan:
+class StepBegan(NamedTuple):
     """A step that may run at most once is about to run."""
 
-    TYPE: ClassVar = "step_began"
     name: str
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepTried:
+class StepTried(NamedTuple):
     """A step raised, and is tried again at `retry_at`."""
 
-    TYPE: ClassVar = "step_tried"
     name: str
     number: int
     tries: int
@@ -109,29 +98,24 @@ class StepTried:
     retry_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class StepStreamed:
+class StepStreamed(NamedTuple):
     """A try of a step emits its first item; `after` is the stream's offset before it."""
 
-    TYPE: ClassVar = "step_streamed"
     name: str
     number: int
     after: int
 
 
-@dataclass(frozen=True, slots=True)
-class TimerSet:
+class TimerSet(NamedTuple):
     """A sleep, or a wait with a timeout, began; it is over at `until`."""
 
-    TYPE: ClassVar = "timer_set"
     kind: Kind
     name: str
     number: int
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpointed:
+class Checkpointed(NamedTuple):
     """An outcome, written once under a name.
 
     Attributes:
@@ -144,7 +128,6 @@ class Checkpointed:
         timed_out: the wait's timeout came before its signal.
     """
 
-    TYPE: ClassVar = "checkpointed"
     kind: Kind
     name: str
     number: int
@@ -156,65 +139,46 @@ class Checkpointed:
     span: tuple[int, int] | None = None
     timed_out: bool = False
 
-    def __post_init__(self) -> None:
-        if self.span is not None:  # JSON gives a list back
-            object.__setattr__(self, "span", tuple(self.span))
 
-
-@dataclass(frozen=True, slots=True)
-class AttemptFailed:
+class AttemptFailed(NamedTuple):
     """The handler raised, and is entered again at `retry_at`."""
 
-    TYPE: ClassVar = "attempt_failed"
     error: Json
     retry_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class HandedBack:
+class HandedBack(NamedTuple):
     """The worker shuts down; any other may go on at once."""
 
-    TYPE: ClassVar = "handed_back"
     due: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """The run is over. `error` is what its handler raised at the last of so many `attempts`."""
 
-    TYPE: ClassVar = "ended"
     status: Status
     output: Json = None
     error: Json = None
     reason: str | None = None
     attempts: int = 1
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "status", Status(self.status))  # JSON gives a plain string back
 
-
-@dataclass(frozen=True, slots=True)
-class Aborted:
+class Aborted(NamedTuple):
     """Somebody ended the run, whoever held it."""
 
-    TYPE: ClassVar = "aborted"
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(NamedTuple):
     """Somebody sent a signal."""
 
-    TYPE: ClassVar = "signalled"
     name: str
     value: Json
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(NamedTuple):
     """Somebody asked the run to stop."""
 
-    TYPE: ClassVar = "cancel_requested"
     reason: str | None = None
 
 
@@ -236,8 +200,7 @@ Fact = Signalled | CancelRequested
 Event = Decision | Fact
 
 
-@dataclass(frozen=True, slots=True)
-class Emitted:
+class Emitted(NamedTuple):
     """An item of the stream. Never folded, never read on recovery.
 
     Attributes:
@@ -246,7 +209,6 @@ class Emitted:
         digest: of the value, where another task of the handler emitted it.
     """
 
-    TYPE: ClassVar = "emitted"
     offset: int
     turn: int
     value: Json
@@ -255,11 +217,9 @@ class Emitted:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TakenBack:
+class TakenBack(NamedTuple):
     """What `step` (None: the turn) emitted after the offset `after` does not count."""
 
-    TYPE: ClassVar = "taken_back"
     offset: int
     after: int
     turn: int
@@ -269,47 +229,51 @@ class TakenBack:
 
 StreamEvent = Emitted | TakenBack
 
-_FOLDED: Final[tuple[type[Any], ...]] = (
-    Created,
-    TurnBegan,
-    AttemptBegan,
-    StepBegan,
-    StepTried,
-    StepStreamed,
-    TimerSet,
-    Checkpointed,
-    AttemptFailed,
-    HandedBack,
-    Ended,
-    Aborted,
-    Signalled,
-    CancelRequested,
-)
-_STREAMED: Final[tuple[type[Any], ...]] = (Emitted, TakenBack)
-
-FOLDED_TYPES: Final = tuple(event.TYPE for event in _FOLDED)
-STREAM_TYPES: Final = tuple(event.TYPE for event in _STREAMED)
-END_TYPES: Final = (Ended.TYPE, Aborted.TYPE)
-
-_EVENTS: Final[Mapping[str, type[Any]]] = {event.TYPE: event for event in _FOLDED + _STREAMED}
-_FIELDS: Final[Mapping[type[Any], Mapping[str, Any]]] = {
-    event: {
-        f.name: f.default if f.default_factory is MISSING else f.default_factory()
-        for f in fields(event)
-    }
-    for event in _EVENTS.values()
+TYPE_OF: Final[Mapping[type[Any], str]] = {
+    Created: "created",
+    TurnBegan: "turn_began",
+    AttemptBegan: "attempt_began",
+    StepBegan: "step_began",
+    StepTried: "step_tried",
+    StepStreamed: "step_streamed",
+    TimerSet: "timer_set",
+    Checkpointed: "checkpointed",
+    AttemptFailed: "attempt_failed",
+    HandedBack: "handed_back",
+    Ended: "ended",
+    Aborted: "aborted",
+    Signalled: "signalled",
+    CancelRequested: "cancel_requested",
+    Emitted: "emitted",
+    TakenBack: "taken_back",
 }
-"""The fields of each event, with their defaults."""
+"""The type of the entry that holds each event; it is stored, so no other name changes it."""
+
+STREAM_TYPES: Final = (TYPE_OF[Emitted], TYPE_OF[TakenBack])
+FOLDED_TYPES: Final = tuple(type for type in TYPE_OF.values() if type not in STREAM_TYPES)
+END_TYPES: Final = (TYPE_OF[Ended], TYPE_OF[Aborted])
+
+_EVENTS: Final[Mapping[str, type[Any]]] = {type: event for event, type in TYPE_OF.items()}
+_NEEDED: Final = object()
+_DEFAULTS: Final[Mapping[type[Any], tuple[Any, ...]]] = {
+    event: tuple(event._field_defaults.get(name, _NEEDED) for name in event._fields)
+    for event in TYPE_OF
+}
+_FROM_JSON: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "status": Status,
+    "span": lambda span: None if span is None else tuple(span),
+}
+"""What makes a field of what JSON gives back."""
 
 
 def encode(event: Event | StreamEvent) -> Draft:
     """Return the entry that holds the event; a field that has its default is left out."""
-    data: dict[str, Json] = {}
-    for name, default in _FIELDS[type(event)].items():
-        value = getattr(event, name)
-        if value is not default and value != default:
-            data[name] = value
-    return Draft(event.TYPE, to_text(data))
+    kind = type(event)
+    fields = zip(event._fields, event, _DEFAULTS[kind], strict=True)
+    data: dict[str, Json] = {
+        name: value for name, value, default in fields if value is not default and value != default
+    }
+    return Draft(TYPE_OF[kind], to_text(data))
 
 
 def decode(entry: Entry) -> Event | StreamEvent:
@@ -322,9 +286,14 @@ def decode(entry: Entry) -> Event | StreamEvent:
     data = from_text(entry.data)
     if kind is None or not isinstance(data, dict):
         raise Corrupt(f"entry {entry.revision} of type {entry.type!r} is not of a run")
-    values: dict[str, Any] = {name: data[name] for name in _FIELDS[kind] if name in data}
     try:
-        event: Event | StreamEvent = kind(**values)
+        event: Event | StreamEvent = kind(
+            **{
+                name: _FROM_JSON[name](data[name]) if name in _FROM_JSON else data[name]
+                for name in kind._fields
+                if name in data
+            }
+        )
     except (TypeError, ValueError) as error:
         raise Corrupt(f"entry {entry.revision} of type {entry.type!r}: {error}") from error
     return event

@@ -42,7 +42,7 @@ LEASE = Lease("k", "worker", FENCE, NOW + 15)
 
 AT_REST = Head("k", first=1, revision=5, facts=2, token=3)
 HELD = replace(AT_REST, lease=LEASE)
-ENDED = replace(AT_REST, lease=replace(LEASE, until=NOW))
+ENDED = replace(AT_REST, lease=LEASE._replace(until=NOW))
 CLOSED = replace(AT_REST, closed=True)
 
 ONE = (Draft("said", "1"),)
@@ -463,7 +463,7 @@ def test_take_gives_the_next_token_and_touches_nothing_else() -> None:
         (WALL + 20, LEASE, 20),
         (WALL + 9, ENDED.lease, 9),
         (WALL, ENDED.lease, 0),
-        (WALL, replace(LEASE, until=NOW - 99), 0),
+        (WALL, LEASE._replace(until=NOW - 99), 0),
     ],
 )
 def test_it_is_claimable_once_it_is_due_and_nobody_holds_it(

@@ -12,7 +12,7 @@ not be broken: a change is written whole, or not at all, and once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast
 
 from outlast.errors import Conflict, Fenced, UsageError
 
@@ -33,8 +33,7 @@ FORCE: Final = "force"
 """In place of a fence: whoever holds the lease loses it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An entry that is not written yet: its type, its JSON text, and the blobs that it names."""
 
     type: str
@@ -42,8 +41,7 @@ class Draft:
     blobs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One written entry; `at` is the store's clock in seconds since 1970, and orders nothing."""
 
     revision: int
@@ -88,8 +86,7 @@ class CardFields(TypedDict, total=False):
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(NamedTuple):
     """What tells one lease from every other: a token that only grows, and an id drawn by chance.
 
     Nobody else draws that id. It makes it safe where the token starts again: a journal deleted and
@@ -103,8 +100,7 @@ class Fence:
         return f"{self.token}:{self.id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The right to act on a journal until `until`, by the store's clock for leases."""
 
     key: str
@@ -113,8 +109,7 @@ class Lease:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A lease that a change takes with what it writes: for `owner`, for `ttl` seconds, as `id`."""
 
     owner: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,7 +51,7 @@ async def test_a_run_whose_entries_cannot_be_read_fails_with_corrupt(
     async with machine.open(worker=False) as client:
         await handler.options(app=client).start(None, id="r")
         entries = machine.store._entries["run/r"]
-        entries[0] = replace(entries[0], data=entries[0].data[:-1])
+        entries[0] = entries[0]._replace(data=entries[0].data[:-1])
     async with machine.open() as app:
         run = await app.runs.get("r")
 

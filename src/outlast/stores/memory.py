@@ -73,7 +73,7 @@ class MemoryStore:
             self._boot_id = self._clock.boot_id()
             for key, head in self._heads.items():
                 if head.lease:
-                    self._heads[key] = replace(head, lease=replace(head.lease, until=0.0))
+                    self._heads[key] = replace(head, lease=head.lease._replace(until=0.0))
         return self._clock.boot()
 
     def _write(self, change: Change) -> Head:
@@ -162,7 +162,7 @@ class MemoryStore:
             for lease in leases:
                 head = self._heads.get(lease.key)
                 if head and head.lease and head.lease.fence == lease.fence:
-                    kept.append(replace(head.lease, until=now + ttl))
+                    kept.append(head.lease._replace(until=now + ttl))
                     self._heads[lease.key] = replace(head, lease=kept[-1])
             return kept
 

@@ -8,7 +8,6 @@ broken: what is remembered between transactions is forgotten once another proces
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -202,7 +201,7 @@ class Ledger:
                 (until, scope.namespace, lease.key, lease.fence.token, lease.fence.id),
             )
             if done.rowcount:
-                kept.append(replace(lease, until=until))
+                kept.append(lease._replace(until=until))
                 self._heads.pop((scope.namespace, lease.key), None)
         return kept
 

@@ -224,7 +224,7 @@ class LeaseContract:
         clock.advance(TTL - 1)
 
         assert before + TTL <= kept.until <= after + TTL
-        assert kept == replace(lease, until=kept.until)
+        assert kept == lease._replace(until=kept.until)
         assert (await store.claim([LANE], "another", TTL, 1, new_id())).heads == []
         head = (await store.read("k")).head
         assert head is not None
@@ -285,7 +285,7 @@ class LeaseContract:
         new = await lease_of(store, "another")
         before = await journals(store, *names)
 
-        assert await store.renew([leases["kept"]], TTL) == [replace(kept, until=clock.boot() + TTL)]
+        assert await store.renew([leases["kept"]], TTL) == [kept._replace(until=clock.boot() + TTL)]
         lost = [lease for key, lease in leases.items() if key != "kept"]
         assert await store.renew(lost, TTL) == []
 
@@ -300,7 +300,7 @@ class LeaseContract:
         heads = (await store.claim([LANE], "worker", TTL, 120, new_id())).heads
         leases = [held(head) for head in heads]
         made_up = Lease("nobody", "worker", Fence(1, "x"), 0.0)
-        old = replace(leases[7], fence=Fence(0, leases[7].fence.id))
+        old = leases[7]._replace(fence=Fence(0, leases[7].fence.id))
         clock.advance(TTL - 1)
 
         kept = await store.renew([made_up, *leases[8:], old, *leases[:7]], TTL)

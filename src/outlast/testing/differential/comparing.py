@@ -60,7 +60,7 @@ class Pair:
                 # How long ago a lease ended is nobody's affair, and each counts its own writes.
                 lease = answer.lease
                 if lease and not is_held(answer, self.clock.boot()):
-                    lease = replace(lease, until=0.0)
+                    lease = lease._replace(until=0.0)
                 shown: Any = replace(answer, lease=lease, created=0, updated=0)
             case Reading():
                 shown = self._shown(answer.head), list(answer.entries), answer.floor
@@ -69,11 +69,11 @@ class Pair:
                 shown = self._shown(answer.heads), None if soon is None else round(soon, 6)
             case OutlastError():
                 shown = (type(answer).__name__, *self._fields(answer))
+            case bool() | Lease() | None:
+                shown = answer
             case [*items]:
                 # Of two changes to one journal, the last head counts.
                 shown = list({item.key: self._shown(item) for item in items}.values())
-            case bool() | Lease() | None:
-                shown = answer
             case _:
                 raise AssertionError(f"not an answer of a store: {answer!r}")
         return shown

@@ -785,3 +785,16 @@ def test_no_more_outcomes_are_recorded_than_a_turn_may_have(
         return (await (await handler.options(app=app).start(None, id="r")).result()).output
 
     assert world.live(drive) == 3
+
+
+async def test_plain_handlers_leave_threads_for_their_steps(app: App, machine: Machine) -> None:
+    """One pool for both could be full of handlers that wait for their steps, for ever."""
+    machine.system.handlers._limit = machine.system.steps._limit = 1
+
+    @task
+    def handler(ctx: sync.TaskContext[int]) -> int:
+        return ctx.step("double", lambda: 2 * ctx.input)
+
+    runs = [await handler.start(number) for number in range(3)]
+
+    assert [(await run.result()).output for run in runs] == [0, 2, 4]

@@ -82,7 +82,8 @@ class App:
             TASKS.by_name()  # two tasks of one name are refused here
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._store)
-            stack.callback(self._system.threads.close)
+            stack.callback(self._system.handlers.close)
+            stack.callback(self._system.steps.close)
             hints = Hints(self._store)
             stack.callback(hints.close)
             variables = copy_context()

@@ -92,6 +92,7 @@ class Attempt:
         self._stopped = asyncio.Event()
         self._turn: Turn | None = None
         self._waits: Waits | None = None
+        self._root: asyncio.Task[Any] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._is_asked_to_shut_down = False
@@ -99,7 +100,8 @@ class Attempt:
     @property
     def is_at_rest(self) -> bool:
         """Whether the handler waits for nothing but sleeps and signals."""
-        return self._turn is not None and self._turn.order.is_at_rest()
+        turn, root = self._turn, self._root
+        return turn is not None and root is not None and turn.is_at_rest(root)
 
     async def run(self) -> bool:
         """Take the run up, enter its handler, and write what comes of it.
@@ -136,7 +138,9 @@ class Attempt:
                 record.stop()
                 if self._ending is not None:
                     self._ending.cancel()
-                self._turn = self._waits = None  # what is heard from now on concerns nobody
+                self._turn = self._waits = self._root = (
+                    None  # what is heard from now on concerns nobody
+                )
 
     def stop(self, stop: Stop) -> None:
         """End the attempt from outside; the first reason counts."""
@@ -227,6 +231,7 @@ class Attempt:
         variables = self._around.variables.copy()
         variables.run(turn_of.set, turn)
         root = system.spawn(self._call(calls), definition.name, context=variables)
+        self._root = root
         emission.begin(root)
         stopped = system.spawn(self._stopped.wait(), "stopped")
         await asyncio.wait({root, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -239,7 +244,8 @@ class Attempt:
         try:
             if definition.is_async:
                 return await definition.function(context)
-            return await calls.turn.run_in_thread(definition.function, context)
+            handlers = self._around.system.handlers
+            return await calls.turn.run_in_thread(handlers, definition.function, context)
         except SystemExit as error:
             # A handler ends its run, not the worker that it shares with others.
             raise RuntimeError(f"the handler raised SystemExit({error.code!r})") from error

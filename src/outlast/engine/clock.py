@@ -37,10 +37,13 @@ class Timer(Protocol):
 class System:
     """The real machine."""
 
-    threads: Threads
+    handlers: Threads
+    """Threads for handlers."""
+    steps: Threads
+    """Threads for what handlers wait for: those could fill up a pool for both for ever."""
 
     def __init__(self) -> None:
-        self.threads = Threads()
+        self.handlers, self.steps = Threads(), Threads()
         self._random = random.Random()
         self._boot_id: str | None = None
 

@@ -281,7 +281,7 @@ class Steps:
     async def _enter_body(self, body: Callable[[], Any], function: Callable[..., Any]) -> Any:
         if is_async(function):
             return await body()
-        value = await self._turn.run_in_thread(body)
+        value = await self._turn.run_in_thread(self._turn.system.steps, body)
         return await value if inspect.isawaitable(value) else value
 
     async def _within(self, timeout: timedelta, slot: Slot, work: Awaitable[Any]) -> Any:

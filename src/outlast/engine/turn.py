@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from outlast.engine import insides
 from outlast.engine.order import Order
 from outlast.errors import StoreError, UsageError
 from outlast.model.decisions import MAX_CHECKPOINTS
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from outlast.engine.clock import System
     from outlast.engine.definition import Definition
     from outlast.engine.record import Late, Record
+    from outlast.engine.threads import Threads
     from outlast.model.run import Checkpoint, Run
 
 log: Final = logging.getLogger("outlast")
@@ -70,7 +73,8 @@ class Turn:
         self.lost: Callable[[], None] = lambda: None
         self._names: Counter[tuple[Kind, str]] = Counter()
         self._calls_since = 0
-        self._threads: set[object] = set()
+        self._threads: dict[object, int] = {}  # by a mark: its identity
+        self._asking: set[int] = set()  # threads that wait for a call of their `ctx`
         self._thread_ended = asyncio.Event()
 
     @property
@@ -127,21 +131,41 @@ class Turn:
         self.stop_reason = self.stop_reason or reason
         (self.shutdown if reason == "shutdown" else self.cancel).set()
 
-    async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+    async def run_in_thread(self, pool: Threads, function: Callable[..., Any], *args: Any) -> Any:
         """Call the function in a thread, which goes on when who waits for it is cancelled."""
         mark = object()
 
         def call() -> Any:
+            self._threads[mark] = threading.get_ident()
             try:
                 return function(*args)
             finally:
-                self._threads.discard(mark)
+                self._threads.pop(mark, None)
                 if self.thrown is not None:  # else nobody waits for it
                     with suppress(RuntimeError):  # the loop is closed
                         self.loop.call_soon_threadsafe(self._thread_ended.set)
 
-        self._threads.add(mark)
-        return await self.system.threads.run(call)
+        self._threads[mark] = 0  # it has not begun
+        return await pool.run(call)
+
+    @contextmanager
+    def asking(self) -> Generator[None]:
+        """Take note that this thread waits for a call of its `ctx`."""
+        thread = threading.get_ident()
+        self._asking.add(thread)
+        try:
+            yield
+        finally:
+            self._asking.discard(thread)
+
+    def is_at_rest(self, root: asyncio.Task[Any]) -> bool:
+        """Say whether the handler, whose own task is `root`, waits for sleeps and signals only.
+
+        A plain one waits in its thread, and its task for the thread.
+        """
+        waiter = None if self.definition.is_async else insides.waiter_of(root)
+        is_asking = waiter is not None and set(self._threads.values()) <= self._asking
+        return self.order.is_at_rest([waiter] if waiter is not None and is_asking else [])
 
     async def wait_for_threads(self, timeout: float) -> None:
         """Wait until no thread runs code of this turn, which something was thrown into."""

@@ -63,9 +63,10 @@ class FakeSystem(System):
     def __init__(self, loop: SkippingLoop, seed: int = 0) -> None:
         super().__init__()
         self._clock, self._random = loop.clock, random.Random(seed)
-        threads = _CountedThreads()
-        self.threads: Threads = threads
-        loop.threads_at_work = lambda: threads.at_work
+        handlers, steps = _CountedThreads(), _CountedThreads()
+        self.handlers: Threads = handlers
+        self.steps: Threads = steps
+        loop.threads_at_work = lambda: handlers.at_work + steps.at_work
 
     def wall(self) -> float:
         """Return seconds since 1970."""

@@ -37,7 +37,8 @@ class _Bridge:
     def ask(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for the coroutine; raise what was thrown into the turn, if it was."""
         try:
-            return asyncio.run_coroutine_threadsafe(call, self._turn.loop).result()
+            with self._turn.asking():
+                return asyncio.run_coroutine_threadsafe(call, self._turn.loop).result()
         except concurrent.futures.CancelledError as error:
             # That one is an `Exception`, and a handler must not take it for an error of the call.
             raise self._turn.thrown or Unwound("the call was cancelled") from error

@@ -155,6 +155,49 @@ async def test_a_run_that_only_waits_is_ended_by_a_cancel(app: App, waits_for: s
     assert ends == ["finally"]
 
 
+@pytest.mark.parametrize("waits_for", ["signal", "sleep"])
+async def test_a_plain_handler_that_only_waits_is_ended_by_a_cancel(
+    app: App, machine: Machine, waits_for: str
+) -> None:
+    ends: list[str] = []
+
+    @task
+    def handler(ctx: sync.TaskContext[None]) -> None:
+        try:
+            ctx.step("work", abs, 1)
+            ctx.wait("never") if waits_for == "signal" else ctx.sleep("long", MINUTE)
+        except Exception as error:  # noqa: BLE001
+            ends.append(f"compensates for {error!r}")
+        finally:
+            ends.append("finally")
+
+    run = await handler.start(None, id="r")
+    await asyncio.sleep(2)
+    await run.cancel("enough")
+
+    with pytest.raises(TaskCancelled, match="enough"):
+        await run.result(timeout=timedelta(seconds=10))
+    assert ends == ["finally"]
+    assert head_of(machine.store, "r").lease is None
+
+
+async def test_a_plain_handler_at_work_is_not_ended_by_a_cancel(app: App) -> None:
+    door = threading.Event()
+
+    @task
+    def handler(ctx: sync.TaskContext[None]) -> str:
+        door.wait(10)
+        return str(ctx.stop_reason)
+
+    run = await handler.start(None)
+    await asyncio.sleep(1)
+    await run.cancel()
+    await asyncio.sleep(1)
+    door.set()
+
+    assert (await run.result()).output == "cancel"
+
+
 async def test_what_was_emitted_before_a_cancel_is_read(app: App) -> None:
     @task
     async def handler(ctx: TaskContext[None]) -> None:

@@ -8,7 +8,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -111,10 +111,10 @@ class Order:
         late = [future for future in self._late if not future.done()]
         return min(late, key=self._late.__getitem__, default=None)
 
-    def is_at_rest(self) -> bool:
-        """Say whether the handler waits for nothing that the engine does not end."""
+    def is_at_rest(self, beside: Collection[asyncio.Future[Any]] = ()) -> bool:
+        """Say whether the handler waits only for what the engine ends, and what is `beside`."""
         try:
-            held_by(self._loop, self._mark, self.waits)
+            held_by(self._loop, self._mark, {*self.waits, *beside} if self.waits else ())
         except Held:
             return False
         return True

@@ -93,6 +93,31 @@ async def stay_inside(store: SQLiteStore) -> None:
     tell(outside=True)
 
 
+async def fork_inside(store: SQLiteStore) -> None:
+    """Stay inside a transaction for ever, with a child that was forked there and outlives it."""
+    entered = store._entered
+    assert entered is not None
+
+    def fork(ledger: Ledger) -> None:
+        read, _write = os.pipe()
+        if not (child := os.fork()):
+            os.read(read, 1)  # until the test ends it
+            os._exit(0)
+        tell(child=child)
+        sys.stdin.readline()
+
+    await entered.write(fork)
+
+
+async def delete(store: SQLiteStore) -> None:
+    """Make a journal, and delete it when told to."""
+    [head] = await store.commit(create("gone"))
+    tell(ready=True)
+    await told()
+    await store.delete("gone", expect=head.revision)
+    tell(deleted=True)
+
+
 async def claim(store: SQLiteStore) -> None:
     """Take a lease, and do nothing with it."""
     await take(store)
@@ -176,7 +201,10 @@ async def fill(store: SQLiteStore) -> None:
 
 ROLES = {
     role.__name__: role
-    for role in (write, keep_writing, stay_inside, claim, claim_and_fork, use_in_child, fill)
+    for role in (
+        *(write, keep_writing, stay_inside, fork_inside, delete),
+        *(claim, claim_and_fork, use_in_child, fill),
+    )
 }
 
 

@@ -96,6 +96,19 @@ async def test_what_was_called_is_done_before_it_is_closed(path: Path) -> None:
     assert len({head.key for head in heads}) == 20
 
 
+async def test_what_is_called_by_many_at_the_end_is_done_or_refused(path: Path) -> None:
+    """Calls that come while the store is closed are answered, one way or the other."""
+    store = store_of(path)
+    await store.__aenter__()
+    calls = [asyncio.ensure_future(store.commit(create(f"k{number}"))) for number in range(600)]
+    await asyncio.sleep(0)
+
+    await store.__aexit__(None, None, None)
+
+    heads = [head for [head] in await asyncio.gather(*calls)]
+    assert len(heads) == 600
+
+
 async def test_one_that_closes_leaves_the_file_to_the_others(path: Path) -> None:
     async with store_of(path) as other:
         async with store_of(path) as store:

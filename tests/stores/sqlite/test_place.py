@@ -130,6 +130,15 @@ async def test_a_file_whose_making_was_interrupted_is_made(path: Path) -> None:
         await store.commit(create("k"))
 
 
+async def test_a_file_of_ours_is_known_in_the_middle_of_a_checkpoint(path: Path) -> None:
+    """Its first page says how long it will be, and it is not so long yet."""
+    async with SQLiteStore(path, clock=FakeClock()) as store:
+        await store.commit(*(create(f"k{number}") for number in range(500)))
+    os.truncate(path, 8_192)
+
+    check_place(path)
+
+
 @contextmanager
 def as_nobody() -> Iterator[Path]:
     """Yield a directory, without the rights of a superuser to everything."""

@@ -178,6 +178,40 @@ async def test_who_watches_hears_of_other_processes(start: Start, opened: Opened
     assert (ours, last) == (Hint("shared", 3), Hint("last", 1))  # once, and not again later
 
 
+async def test_who_watches_hears_once_of_its_own_process(start: Start, opened: Opened) -> None:
+    store = await opened()
+    await store.commit(create("shared"))
+    heard: asyncio.Queue[Hint] = asyncio.Queue()
+    told: list[str | None] = []
+    store.watch(heard.put_nowait)
+    store.watch(lambda hint: told.append(hint.key))
+    process = await start("write")
+    assert (await process.says())["ready"]
+    await store.commit(create("mine"))
+
+    process.tell("1")  # and when this one is found, whatever was written before it was told
+    while (await hears(heard, "shared")).revision != 2:
+        pass
+
+    assert told.count("mine") == 1
+
+
+async def test_who_watches_hears_of_what_another_process_deletes(
+    start: Start, opened: Opened
+) -> None:
+    store = await opened()
+    process = await start("delete")
+    assert (await process.says())["ready"]
+    heard: asyncio.Queue[Hint] = asyncio.Queue()
+    store.watch(heard.put_nowait)
+
+    process.tell()
+
+    await hears(heard, None)
+    assert (await process.says())["deleted"]
+    assert (await store.read("gone")).head is None
+
+
 async def test_a_forked_child_has_nothing_of_its_parents_store(
     start: Start, opened: Opened
 ) -> None:
@@ -200,6 +234,19 @@ async def test_a_forked_child_has_nothing_of_its_parents_store(
         True,
         False,
     ]
+
+
+async def test_a_child_that_was_forked_off_keeps_nobody_from_writing(
+    start: Start, opened: Opened
+) -> None:
+    store = await opened()
+    process = await start("fork_inside")
+    child = (await process.says())["child"]
+
+    process.send(signal.SIGKILL)
+    await store.commit(create("k"))
+
+    os.kill(child, signal.SIGKILL)  # raises if it was not there
 
 
 # Presence.

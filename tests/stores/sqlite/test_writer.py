@@ -8,16 +8,18 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from outlast.errors import Conflict, Unavailable, UsageError
-from outlast.journal import Change, Draft
+from outlast.journal import Change, Claim, Draft
 from outlast.stores.sqlite import SQLiteStore
 from outlast.stores.sqlite.ledger import Ledger
+from outlast.testing import FakeClock
 from tests.stores.sqlite.conftest import Process
-from tests.stores.sqlite.process import create, fact
+from tests.stores.sqlite.process import LANE, create, fact
 
 Opened = Callable[..., Awaitable[SQLiteStore]]
 
@@ -197,6 +199,32 @@ async def test_more_heads_than_are_remembered_are_written(opened: Opened) -> Non
     assert len({head.created for head in heads}) == 1_100
 
 
+async def test_a_renewed_lease_is_known_to_the_next_commit(path: Path) -> None:
+    clock = FakeClock()
+    async with SQLiteStore(path, clock=clock) as store:
+        [head] = await store.commit(create("k", claim=Claim("me", 15.0, "f")))
+        assert head.lease
+        clock.advance(14)
+        await store.renew([head.lease], 15.0)
+        clock.advance(2)
+
+        await store.commit(Change(key="k", id="x", fence=head.fence, entries=(Draft("a", "1"),)))
+
+        assert (await store.claim([LANE], "another", 15.0, 1, "g")).heads == []
+
+
+async def test_a_lease_that_ended_stays_ended_when_the_machine_starts_anew(path: Path) -> None:
+    clock = FakeClock(boot=5_000.0)
+    async with SQLiteStore(path, clock=clock) as store:
+        [head] = await store.commit(create("k", claim=Claim("me", 15.0, "f")))
+        clock.advance(20)
+        await store.commit(Change(key="k", id="x", fence=head.fence, card={"due": None}))
+
+        clock.reboot(boot=1.0)
+
+        assert await store.delete("k", expect=1)
+
+
 async def test_tags_that_the_caller_alters_are_kept_as_they_were(opened: Opened) -> None:
     store = await opened()
     tags = {"a": "1"}
@@ -215,5 +243,8 @@ async def test_more_calls_than_may_wait_wait_for_a_place(opened: Opened) -> None
     store._entered.writes = asyncio.Semaphore(2)
 
     calls = [soon(store.commit(create(f"k{number}"))) for number in range(20)]
+    await asyncio.sleep(0)
 
+    assert store._entered.writes.locked()
     assert len({head.key for [head] in await asyncio.gather(*calls)}) == 20
+    assert not store._entered.writes.locked()

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from types import FrameType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from outlast.engine.clock import System
@@ -23,8 +26,11 @@ T = TypeVar("T")
 _CREEPS: Final = 1e-6
 """Seconds for every look at what is ready: what never rests must not stop the time."""
 
-_THREAD_MAY_TAKE: Final = 0.005
+_THREAD_MAY_TAKE: Final = 1.0
 """Real seconds for which a thread at work holds up the time."""
+
+_THREAD_MAY_WAIT: Final = 0.01
+"""Real seconds for which one holds it up that waits, perhaps for what has just come."""
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
@@ -32,7 +38,7 @@ class SkippingLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: FakeClock | None = None) -> None:
         self.clock: FakeClock = clock or FakeClock()
-        self.threads_at_work: Callable[[], int] = int
+        self.held_up_for: Callable[[], float] = float
         super().__init__(_SkippingSelector(self))
 
     def time(self) -> float:
@@ -50,8 +56,8 @@ class _SkippingSelector(selectors.DefaultSelector):
         ready = super().select(0)
         if not ready and timeout is None:
             return super().select(None)
-        if not ready and timeout and self._loop.threads_at_work():
-            ready = super().select(_THREAD_MAY_TAKE)
+        if not ready and timeout:
+            ready = super().select(self._loop.held_up_for())
         if not ready and timeout:
             self._loop.clock.advance(timeout)
         return ready
@@ -66,7 +72,7 @@ class FakeSystem(System):
         handlers, steps = _CountedThreads(), _CountedThreads()
         self.handlers: Threads = handlers
         self.steps: Threads = steps
-        loop.threads_at_work = lambda: handlers.at_work + steps.at_work
+        loop.held_up_for = lambda: max(handlers.hold_up_for(), steps.hold_up_for())
 
     def wall(self) -> float:
         """Return seconds since 1970."""
@@ -95,24 +101,32 @@ class FakeSystem(System):
 
 
 class _CountedThreads(Threads):
-    """Threads that say how many of them are at work, abandoned ones included."""
+    """Threads that say how long the time is to wait for them, abandoned ones included."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._working: set[object] = set()
+        self._working: dict[object, int] = {}  # by a mark: its identity, 0 before it has begun
 
-    @property
-    def at_work(self) -> int:
-        return len(self._working)
+    def hold_up_for(self) -> float:
+        """Return for how many real seconds a thread may still bring something."""
+        if not self._working:
+            return 0.0
+        frames: Mapping[int, FrameType] = getattr(sys, "_current_frames", dict)()
+        for thread in list(self._working.values()):
+            frame = frames.get(thread)
+            if frame is None or frame.f_code.co_filename != threading.__file__:
+                return _THREAD_MAY_TAKE
+        return _THREAD_MAY_WAIT
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         mark = object()
-        self._working.add(mark)
+        self._working[mark] = 0
 
         def call() -> T:
+            self._working[mark] = threading.get_ident()
             try:
                 return function(*args, **kwargs)
             finally:
-                self._working.discard(mark)
+                del self._working[mark]
 
         return await super().run(call)

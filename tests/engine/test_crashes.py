@@ -146,6 +146,35 @@ def whoever_comes_first(world: World) -> Drive:
     return drive
 
 
+def a_step_before_a_signal(world: World) -> Drive:
+    """What a replay asks for anew was asked for long ago: it comes no earlier for that."""
+
+    async def work() -> str:
+        return does(world, "step")
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        step = asyncio.create_task(ctx.step("step", work))
+        signal = asyncio.create_task(ctx.wait("go", str))
+        tasks: set[asyncio.Task[str]] = {step, signal}
+        order: list[str] = []
+        while tasks:
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            order.append(" and ".join(sorted(one.result() for one in done)))
+        await ctx.step("last", str)
+        return order
+
+    async def drive(app: App) -> Outcome:
+        run = await handler.options(app=app).start(None, id="r")
+        while not run_of(world.store, "r").checkpoints:  # noqa: ASYNC110 - time flies
+            await asyncio.sleep(1)
+        if (await run.refresh()).status in ("pending", "running"):
+            await run.signal("go", "signal", id="go")
+        return await outcome_of(run)
+
+    return drive
+
+
 def as_they_are_completed(world: World) -> Drive:
     async def work(label: str, takes: float) -> str:
         await asyncio.sleep(takes)
@@ -367,6 +396,7 @@ SCENARIOS = [
     many_at_once,
     whoever_comes_first,
     as_they_are_completed,
+    a_step_before_a_signal,
     tries_that_fail,
     attempts_that_fail,
     no_attempt_succeeds,
@@ -438,7 +468,7 @@ def test_a_crash_of_whoever_took_over_changes_nothing(
         return {
             f"{first}, then {second}": partial(live, first=first, second=second)
             for first in halves
-            for second in crashes(3)
+            for second in crashes(5)
         }
 
     sweep(scenario, make_world, ways)

@@ -27,8 +27,9 @@ class Order:
 
     handed: int
 
-    def __init__(self, system: System, mark: object) -> None:
+    def __init__(self, system: System, mark: object, *, is_live: bool) -> None:
         self.handed = 0
+        self._is_live = is_live  # an outcome was given that nobody had recorded before
         self.waits: set[asyncio.Future[Any]] = set()
         self._system, self._mark = system, mark
         self._loop = asyncio.get_running_loop()
@@ -46,9 +47,18 @@ class Order:
         finally:
             self.waits.discard(future)
 
-    def give(self, place: int) -> None:
+    def asked(self) -> int:
+        """Return how many outcomes the handler has been given, as it asks for another one.
+
+        A replay gives at once what took its time before: what the handler asks for meanwhile may
+        have been asked for earlier then. So it is -1, which is handed over with care ever after.
+        """
+        return self.handed if self._is_live else -1
+
+    def give(self, place: int, *, is_replayed: bool = False) -> None:
         """Count the outcome at this place as given."""
         self.handed = max(self.handed, place + 1)
+        self._is_live = self._is_live or not is_replayed
         for stray, is_free in self._strays.items():
             if not stray.done() and is_free():
                 stray.set_result(True)
@@ -58,7 +68,8 @@ class Order:
 
         Args:
             place: how many outcomes had been recorded before it.
-            after: how many the handler had been given when it asked for this one.
+            after: how many the handler had been given when it asked for this one; -1: that is
+                not certain.
         """
         # Asked for when all before it had been given, it waits for nothing.
         if not self.handed == place == after:
@@ -69,7 +80,7 @@ class Order:
                     await late
                 finally:
                     del self._late[late]
-        self.give(place)
+        self.give(place, is_replayed=True)
 
     async def stray(self, is_free: Callable[[], bool]) -> bool:
         """Wait until `is_free()`; return False when the handler has come to rest before that."""

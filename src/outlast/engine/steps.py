@@ -144,7 +144,7 @@ class Steps:
         async with self._overlapping(name, number) as cluster:
             slot, checkpoint = await self._find(name, number, mark)
             if checkpoint is None:
-                after = turn.order.handed
+                after = turn.order.asked()
                 call = _Call(slot, cluster, mark(), after, options)
                 return await self._run(call, lambda: function(*args, **kwargs), function, codec)
             await turn.hand_over(checkpoint)

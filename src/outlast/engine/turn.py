@@ -66,7 +66,7 @@ class Turn:
         self.record, self.system, self.definition = record, system, definition
         self.max_payload = max_payload
         self.loop = asyncio.get_running_loop()
-        self.order = Order(system, self)
+        self.order = Order(system, self, is_live=not record.run.checkpoints)
         self.cancel, self.shutdown = asyncio.Event(), asyncio.Event()
         self.stop_reason: StopReason | None = None
         self.thrown: BaseException | None = None

@@ -46,7 +46,7 @@ class Waits:
             await turn.hand_over(checkpoint)
             return
         turn.check_room()
-        after = turn.order.handed
+        after = turn.order.asked()
         until = await self._set_timer(slot, seconds)
         with turn.order.waiting() as passed:
             timer = turn.system.call_later(until - turn.system.wall(), lambda: end(passed))
@@ -78,7 +78,7 @@ class Waits:
         return codec.load(checkpoint.event.value)
 
     async def _await_signal(self, slot: Slot, seconds: float | None) -> None:
-        turn, after = self._turn, self._turn.order.handed
+        turn, after = self._turn, self._turn.order.asked()
         until = None if seconds is None else await self._set_timer(slot, seconds)
         waiters = self._waiters[slot.name]
         with ExitStack() as stack:

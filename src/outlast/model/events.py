@@ -119,7 +119,8 @@ class Checkpointed(NamedTuple):
     """An outcome, written once under a name.
 
     Attributes:
-        after: how many outcomes of the turn the handler had been given when it asked for this one.
+        after: how many outcomes of the turn the handler had been given when it asked for this one;
+            -1: that is not certain.
         value: what came out; `error` what was raised instead.
         always: whether it is read on every replay, not only within the attempt that recorded it.
         digest: of a step's arguments, or its `key`.

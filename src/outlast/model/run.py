@@ -49,15 +49,16 @@ class NotAllowed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A recorded outcome, and its place in the order in which those of the turn were recorded."""
+    """A recorded outcome.
+
+    Attributes:
+        place: in the order in which those of the turn were recorded, from 0.
+        after: how many the handler had been given when it asked for this one; -1: not certain.
+    """
 
     place: int
+    after: int
     event: Checkpointed
-
-    @property
-    def after(self) -> int:
-        """How many outcomes the handler had been given when it asked for this one."""
-        return self.event.after
 
 
 @dataclass(slots=True)
@@ -193,7 +194,7 @@ class Run:
             raise NotAllowed(f"{slot.kind} {str(slot)!r} is already recorded")
         if slot.kind == "wait" and not event.timed_out:
             self._take_signal(slot.name)
-        self.checkpoints[slot] = Checkpoint(len(self.checkpoints), event)
+        self.checkpoints[slot] = Checkpoint(len(self.checkpoints), event.after, event)
         self.deaths = 0
         self.tries.pop(slot, None)
         self.timers.pop(slot, None)
@@ -211,10 +212,12 @@ class Run:
 
     def _forget_failures(self) -> None:
         """Keep what is read by every attempt, in its order; a step that failed is run again."""
-        kept = [(slot, old.event) for slot, old in self.checkpoints.items() if old.event.always]
-        self.checkpoints = {
-            slot: Checkpoint(place, event) for place, (slot, event) in enumerate(kept)
-        }
+        kept = {slot: old for slot, old in self.checkpoints.items() if old.event.always}
+        if len(kept) < len(self.checkpoints):  # the others have other places now
+            self.checkpoints = {
+                slot: Checkpoint(place, -1, old.event)
+                for place, (slot, old) in enumerate(kept.items())
+            }
         self.tries = {}
 
     def after(self, events: Iterable[Event]) -> Run:

@@ -18,6 +18,7 @@ from outlast.journal import Head
 from outlast.store import Hint
 from outlast.stores.sqlite import SQLiteStore
 from outlast.stores.sqlite.ledger import Ledger
+from outlast.stores.sqlite.schema import FORMAT
 from outlast.testing import FakeClock
 from tests.stores.sqlite.process import create, fact
 
@@ -204,6 +205,36 @@ async def test_a_damaged_file_is_said_to_be(path: Path) -> None:
     with pytest.raises(Corrupt, match="restore it from a backup"):
         async with store_of(path) as store:
             await store.read("k00001")
+
+
+async def test_a_file_that_a_newer_version_migrates_is_not_written_any_more(path: Path) -> None:
+    async with store_of(path) as store:
+        await store.commit(create("k"))
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(f"pragma user_version = {FORMAT + 1}")
+
+        with pytest.raises(UsageError, match="start it again"):
+            await store.commit(fact("k", "x"))
+        with pytest.raises(UsageError, match="start it again"):
+            await store.read("k")
+
+
+async def test_who_waits_for_a_place_while_it_closes_is_told(path: Path) -> None:
+    async with store_of(path) as other:
+        store = store_of(path)
+        await store.__aenter__()
+        assert store._entered
+        store._entered.reads = asyncio.Semaphore(0)
+        waiting = asyncio.ensure_future(store.read("k"))
+        await asyncio.sleep(0)
+        places = store._entered.reads
+
+        await store.__aexit__(None, None, None)
+        places.release()
+
+        with pytest.raises(UsageError, match="was closed"):
+            await waiting
+        await other.commit(create("k"))
 
 
 async def test_synchronous_is_that_of_who_asks_for_more(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_one_that_lives_in_this_process_is_never_taken_for_dead(signs: LockFiles
 
 
 def test_a_sign_that_nobody_holds_is_that_of_a_dead_owner(signs: LockFiles, tmp_path: Path) -> None:
-    (tmp_path / "owners" / "x.owner").write_text("gone", encoding="utf-8")
+    signs._path("gone").write_text("gone", encoding="utf-8")
 
     assert signs.dead() == ["gone"]
     assert LockFiles(tmp_path / "owners").dead() == ["gone"]  # its lock is this process's, too
@@ -86,6 +87,24 @@ def test_a_sign_that_nobody_holds_is_that_of_a_dead_owner(signs: LockFiles, tmp_
     signs.forget("gone")
     assert signs.dead() == []
     assert list((tmp_path / "owners").iterdir()) == []
+
+
+def test_a_sign_that_was_not_written_whole_is_removed(signs: LockFiles, tmp_path: Path) -> None:
+    """A power cut may leave such; its leases ended with that start of the machine."""
+    for name, content in (("empty", b""), ("other", b"\xff\xfe")):
+        (tmp_path / "owners" / f"{name}.owner").write_bytes(content)
+
+    assert signs.dead() == []
+    assert list((tmp_path / "owners").iterdir()) == []
+
+
+async def test_a_directory_that_somebody_tidied_up_is_made_again(path: Path) -> None:
+    async with SQLiteStore(path, clock=FakeClock()) as store:
+        shutil.rmtree(path.with_name(f"{path.name}-locks"))
+
+        await store.commit(create("k", claim=Claim("me", 15.0, "f")))
+
+        assert len(files(path)) == 1
 
 
 async def test_the_sign_is_there_before_the_lease(path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -235,6 +235,19 @@ async def test_tags_that_the_caller_alters_are_kept_as_they_were(opened: Opened)
 
     assert head.card.tags == {"a": "1"}
     assert (await store.read("k")).head == head
+
+
+async def test_tags_that_a_caller_alters_in_an_answer_are_not_written(opened: Opened) -> None:
+    store = await opened()
+    await store.commit(replace(create("k"), card={"tags": {"a": "1"}}))
+    [head] = await store.commit(fact("k", "x"))
+
+    cast("dict[str, str]", head.card.tags)["a"] = "2"
+    await store.commit(fact("k", "y"))
+
+    kept = (await store.read("k")).head
+    assert kept is not None
+    assert kept.card.tags == {"a": "1"}
 
 
 async def test_more_calls_than_may_wait_wait_for_a_place(opened: Opened) -> None:

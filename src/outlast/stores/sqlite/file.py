@@ -11,6 +11,7 @@ import os
 import sqlite3
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -32,6 +33,9 @@ Synchronous: TypeAlias = Literal["full", "normal"]
 BUSY_SECONDS: Final = 5.0
 """How long SQLite waits for other programs that lock the file; our own wait at the turnstile."""
 
+LOG_BYTES: Final = 64 * 1024 * 1024
+"""The log is cut to this after something large was written."""
+
 STATEMENTS: Final = 256
 """Prepared statements that each connection keeps."""
 
@@ -43,6 +47,7 @@ class OpenFile:
     identity: Identity
     hints: Hints
     presence: LockFiles
+    turnstile: Turnstile
     writer: Writer
     readers: Readers
     watcher: Watcher
@@ -51,10 +56,10 @@ class OpenFile:
         self.path, self.identity = path, identity
         self.users = 0
         self.is_inherited = False  # by a forked child
-        self.turnstile: Turnstile | None = None
+        self.presences: list[Presence] = []
         self._synchronous = synchronous
         self._lock = threading.Lock()
-        self._is_open = False
+        self._opened: ExitStack | None = None
 
     def open(self, patience: float) -> None:
         """Open it, unless another store has.
@@ -63,36 +68,41 @@ class OpenFile:
             UsageError: the file is of a newer format.
             Unavailable: it could not be read or written within `patience` seconds.
         """
-        with self._lock:
-            if self._is_open:
+        with self._lock, ExitStack() as opened:
+            if self._opened:
                 return
-            directory = self.path.with_name(f"{self.path.name}-locks")
+            name, directory = str(self.path), self.path.with_name(f"{self.path.name}-locks")
             directory.mkdir(exist_ok=True)
             self.hints = Hints()
-            self.turnstile = Turnstile(directory)
             self.presence = LockFiles(directory / "owners")
-            self.presences: list[Presence] = [self.presence]
-            name = str(self.path)
+            self.presences = [self.presence]
+            opened.callback(self.presence.close)
+            self.turnstile = Turnstile(directory)
             self.writer = Writer(name, self._for_writing, self._check, self.turnstile, self.hints)
+            self.writer.open(patience)
+            opened.callback(self.writer.close, patience)
             self.readers = Readers(name, self._for_reading, self._check)
+            self.readers.open()
+            opened.callback(self.readers.close, patience)
             self.watcher = Watcher(
                 self._for_reading, self.writer, self.hints, lambda: tuple(self.presences)
             )
-            self.writer.open(patience)
-            self.readers.open()
             self.watcher.open()
-            self._is_open = True
+            opened.callback(self.watcher.close, patience)
+            self._opened = opened.pop_all()
 
-    def close(self, patience: float) -> None:
+    def close(self) -> None:
         """End its threads, once what waits for them is done, and let go of it."""
         with self._lock:
-            if not self._is_open:
-                return
-            self._is_open = False
-            self.watcher.close(patience)
-            self.readers.close(patience)
-            self.writer.close(patience)
-            self.presence.close()
+            if self._opened:
+                self._opened.close()
+                self._opened = None
+
+    def leave_to_parent(self) -> None:
+        """Use nothing of it in a child that was forked, and keep no lock alive."""
+        self.is_inherited = True
+        if hasattr(self, "turnstile"):
+            self.turnstile.close()
 
     def use_full(self) -> None:
         """Have every commit wait for the disk from now on, for a store that asks for it."""
@@ -105,6 +115,7 @@ class OpenFile:
         try:
             prepare(db, str(self.path))
             db.execute(f"pragma synchronous = {self._synchronous}")
+            db.execute(f"pragma journal_size_limit = {LOG_BYTES}")
         except BaseException:
             db.close()
             raise
@@ -160,21 +171,21 @@ def acquire(name: str, synchronous: Synchronous, patience: float) -> OpenFile:
     try:
         file.open(patience)
     except BaseException:
-        release(file, patience)
+        release(file)
         raise
     if synchronous == "full":
         file.use_full()
     return file
 
 
-def release(file: OpenFile, patience: float) -> None:
+def release(file: OpenFile) -> None:
     """Close the file when no other store of this process has it open."""
     with _registry:
         file.users -= 1
         if file.users:
             return
         _open.pop(file.identity, None)
-    file.close(patience)
+    file.close()
 
 
 _registry = threading.Lock()
@@ -187,9 +198,7 @@ def _after_fork() -> None:
     global _registry  # noqa: PLW0603 - another thread of the parent may have held it
     _registry = threading.Lock()
     for file in _open.values():
-        file.is_inherited = True
-        if file.turnstile is not None:
-            file.turnstile.close()
+        file.leave_to_parent()
     _inherited.update(_open)
     _open.clear()
 

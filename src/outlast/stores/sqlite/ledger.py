@@ -15,6 +15,7 @@ from outlast.errors import Conflict
 from outlast.journal import NEVER, allow, apply, claim_order, claimable_in, is_held, numbered, take
 from outlast.store import Claimed, Hint
 from outlast.stores.sqlite.rows import COLUMNS, HEAD, entry_row, to_head, to_row
+from outlast.stores.sqlite.schema import check_format
 
 if TYPE_CHECKING:
     import sqlite3
@@ -74,7 +75,11 @@ class Ledger:
     # Transactions.
 
     def begin(self) -> None:
-        """Begin a transaction, and forget what is not true any more."""
+        """Begin a transaction, and forget what is not true any more.
+
+        Raises:
+            UsageError: another process has brought the file to a newer format.
+        """
         if self._db.in_transaction:  # the last one could not even be rolled back
             self._db.execute("rollback")
         self._db.execute("begin immediate")
@@ -82,6 +87,7 @@ class Ledger:
         if version != self._seen:
             self._forget()
             self._seen = version
+            check_format(self._db)
             sql = "select sequence, alarms, boot from state"
             [self._state] = self._db.execute(sql).fetchall()
             self.sequence, self.alarms, self._boot = self._state
@@ -147,7 +153,8 @@ class Ledger:
             allow(change, head, floor, now=now, wall=wall)
             updated = self.sequence + len(writes) + 1
             head = apply(change, head, floor, now=now, wall=wall, updated=updated)
-            latest[key] = new = _Kept(head, to_row(head, now))
+            same_tags = old.row if old and "tags" not in change.card else None
+            latest[key] = new = _Kept(head, to_row(head, now, same_tags))
             heads.append(head)
             writes.append((change, old, new))
             if change.entries:
@@ -183,7 +190,7 @@ class Ledger:
         taken: list[Head] = []
         for old in found[:limit]:
             head = take(old.head, owner, ttl, id, now)
-            self._keep(scope.namespace, old, _Kept(head, to_row(head, now)))
+            self._keep(scope.namespace, old, _Kept(head, to_row(head, now, old.row)))
             taken.append(head)
         waits += [wait for h in taken if (wait := claimable_in(h, wall, now)) is not None]
         if len(found) > limit:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from outlast.errors import UsageError
 from outlast.store import Reading, Scanned
 from outlast.stores.sqlite.rows import ENTRY, HEAD, to_entry, to_head
+from outlast.stores.sqlite.schema import check_format
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,7 +54,12 @@ def read_journal(db: sqlite3.Connection, scope: Scope, key: str, extent: Extent)
 
 
 def _floor(db: sqlite3.Connection, scope: Scope) -> tuple[int, bool]:
-    """Return the floor, and whether the machine was started anew since leases were last written."""
+    """Return the floor, and whether the machine was started anew since leases were last written.
+
+    Raises:
+        UsageError: another process has brought the file to a newer format.
+    """
+    check_format(db)
     sql = "select floor, boot from namespaces, state where namespaces.id = ?"
     [(floor, boot)] = db.execute(sql, (scope.namespace,)).fetchall()
     return floor, boot != scope.clock.boot_id()

@@ -47,15 +47,16 @@ class LockFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._graves: dict[str, tuple[Path, int]] = {}
+        self._graves: dict[Path, tuple[str, int]] = {}
         directory.mkdir(exist_ok=True)
 
     def hold(self, owner: str) -> None:
         """Lock a new file, write the owner's name into it, and only then let others see it."""
         path = self._path(owner)
-        with _holding:
-            if path in _held:
+        with _held.lock:
+            if path in _held.files:
                 return
+            self._directory.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
             draft = path.with_suffix(f".{os.getpid()}")
             descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
@@ -65,45 +66,48 @@ class LockFiles:
             except BaseException:
                 os.close(descriptor)
                 raise
-            _held[path] = descriptor
+            _held.files[path] = descriptor
 
     def release(self, owner: str, *, remains: bool) -> None:
         """Remove the file, then let go of it, unless something of the owner remains."""
         path = self._path(owner)
-        with _holding:
-            if remains or path not in _held:
+        with _held.lock:
+            if remains or path not in _held.files:
                 return
             path.unlink(missing_ok=True)
-            os.close(_held.pop(path))
+            os.close(_held.files.pop(path))
 
     def dead(self) -> list[str]:
         """Try the lock of each owner that lives in another process."""
-        with os.scandir(self._directory) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(_SUFFIX)]
-        for path in map(self._directory.__truediv__, names):
-            with _holding:
-                if path not in _held and all(path != grave for grave, _ in self._graves.values()):
+        for path in self._directory.glob(f"*{_SUFFIX}"):
+            with _held.lock:
+                if path not in _held.files and path not in self._graves:
                     self._try(path)
-        return list(self._graves)
+        return [owner for owner, _ in self._graves.values()]
 
     def _try(self, path: Path) -> None:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # somebody else has removed it
+        except FileNotFoundError:  # another process has removed it
             return
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # it lives, or somebody else has just found it dead
+        except OSError:  # it lives, or another process has just found it dead
             os.close(descriptor)
             return
-        owner = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
-        self._graves[owner] = path, descriptor
+        size = os.fstat(descriptor).st_size
+        owner = os.pread(descriptor, size, 0).decode(errors="replace")
+        if path == self._path(owner):
+            self._graves[path] = owner, descriptor
+        else:  # it was never written whole, so that there is no lease either
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
 
     def forget(self, owner: str) -> None:
         """Remove the dead owner's file, and let go of it."""
-        path, descriptor = self._graves.pop(owner)
+        path = self._path(owner)
         path.unlink(missing_ok=True)
-        os.close(descriptor)
+        os.close(self._graves.pop(path)[1])
 
     def close(self) -> None:
         """Let go of the files of dead owners that were not forgotten: others find them."""
@@ -118,7 +122,22 @@ class LockFiles:
 
 _SUFFIX: Final = ".owner"
 
-_held: Final[dict[Path, int]] = {}
-"""The files that this process holds, for whichever store: a lock belongs to the process."""
 
-_holding: Final = threading.Lock()
+class _Held:
+    """The files that this process holds, for whichever store: a lock belongs to the process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.files: dict[Path, int] = {}
+
+
+_held = _Held()
+
+
+def _after_fork() -> None:
+    """Hold nothing in the child: the locks are its parent's."""
+    global _held  # noqa: PLW0603 - another thread of the parent may have had the lock
+    _held = _Held()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -19,6 +19,7 @@ COLUMNS: Final = (
     "created_at", "updated_at", "updated", "stage",
 )  # fmt: skip
 
+_TAGS: Final = COLUMNS.index("tags")
 HEAD: Final = ", ".join(COLUMNS)
 ENTRY: Final = "revision, type, data, at, change, blobs"
 
@@ -43,10 +44,15 @@ def to_head(row: Row, *, rebooted: bool = False) -> Head:
     )  # fmt: skip
 
 
-def to_row(head: Head, now: float) -> Row:
+def to_row(head: Head, now: float, old: Row | None = None) -> Row:
     """Return the row of the head, and where those who claim will find it.
 
     A lease that has ended ends at 0: it stays ended when the clock for leases begins anew.
+
+    Args:
+        head: what the row stands for.
+        now: the clock for leases.
+        old: a row of the same journal, if its tags are still the same.
     """
     card, lease, held = head.card, head.lease, is_held(head, now)
     owner = fence = until = None
@@ -56,7 +62,8 @@ def to_row(head: Head, now: float) -> Row:
     return (
         head.created, head.key, head.first, head.revision, head.facts, head.since, head.closed,
         card.kind, card.name, card.title, card.status, card.queue, card.due, card.priority,
-        _json(card.tags), card.session, card.source, head.token, owner, fence, until,
+        old[_TAGS] if old else _json(card.tags), card.session, card.source,
+        head.token, owner, fence, until,
         head.created_at, head.updated_at, head.updated, stage,
     )  # fmt: skip
 

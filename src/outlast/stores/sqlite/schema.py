@@ -106,6 +106,20 @@ FORMAT: Final = len(MIGRATIONS)
 """That of the files that this version writes."""
 
 
+def check_format(db: sqlite3.Connection) -> None:
+    """Refuse to go on with a file that another process has brought to a newer format.
+
+    Raises:
+        UsageError: it has.
+    """
+    [version] = db.execute("pragma user_version").fetchone()
+    if version != FORMAT:
+        raise UsageError(
+            f"the file was brought to format {version} while this process had it open, which knows"
+            f" format {FORMAT}: start it again with the version of outlast that did so"
+        )
+
+
 def prepare(
     db: sqlite3.Connection, path: str, migrations: Sequence[Sequence[str]] = MIGRATIONS
 ) -> None:

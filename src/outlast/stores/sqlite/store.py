@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from outlast.errors import Unavailable, UsageError
 from outlast.store import Traits
-from outlast.stores.sqlite.calls import MAX_WAITING, PATIENCE, Question
+from outlast.stores.sqlite.calls import MAX_WAITING, PATIENCE, Counter, Question
 from outlast.stores.sqlite.file import acquire, release
 from outlast.stores.sqlite.ledger import Ledger
 from outlast.stores.sqlite.pages import Extent, read_journal, scan_heads
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from outlast.stores.sqlite.presence import Presence
 
 Answer = TypeVar("Answer")
+Desk = TypeVar("Desk")
 
 
 class SQLiteStore:
@@ -67,7 +68,7 @@ class SQLiteStore:
         if self._entered:
             raise UsageError(f"the store of {self._path!r} is open already")
         file = await _in_thread(
-            lambda: acquire(self._path, self._synchronous, self._patience), self._release
+            lambda: acquire(self._path, self._synchronous, self._patience), release
         )
         entered = _Entered(file, self._clock, self._presence or file.presence, self._patience)
         try:
@@ -75,9 +76,10 @@ class SQLiteStore:
                 lambda ledger: ledger.namespace(self._namespace)
             )
         except BaseException:
-            await _in_thread(lambda: self._release(file))
+            await _in_thread(lambda: release(file))
             raise
-        file.presences.append(entered.presence)
+        if self._presence:
+            file.presences.append(self._presence)
         self._entered = entered
         return self
 
@@ -93,10 +95,9 @@ class SQLiteStore:
         try:
             await entered.leave()
         finally:
-            await _in_thread(lambda: self._release(entered.file))
-
-    def _release(self, file: OpenFile) -> None:
-        release(file, self._patience)
+            if self._presence:
+                entered.file.presences.remove(self._presence)
+            await _in_thread(lambda: release(entered.file))
 
     def _inside(self) -> _Entered:
         entered = self._entered
@@ -172,18 +173,27 @@ class _Entered:
         self.stops: list[Callable[[], None]] = []
         self._patience = patience
         self._owners: set[str] = set()
+        self._is_left = False
 
     async def write(self, work: Callable[[Ledger], Answer]) -> Answer:
         """Have the work done by the thread that writes."""
-        question = Question(work)
-        self.file.writer.calls.add(question)
-        return await question.answered(self._patience, self._complain_of_writer)
+        return await self._ask(self.file.writer.calls, work, self._complain_of_writer)
 
     async def read(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """Have the work done by a thread that reads."""
+        return await self._ask(self.file.readers.calls, work, self._complain_of_readers)
+
+    async def _ask(
+        self,
+        counter: Counter[Desk],
+        work: Callable[[Desk], Answer],
+        complaint: Callable[[], str],
+    ) -> Answer:
+        if self._is_left:  # while it waited for a place
+            raise UsageError(f"the store of '{self.file.path}' was closed")
         question = Question(work)
-        self.file.readers.calls.add(question)
-        return await question.answered(self._patience, self._complain_of_readers)
+        counter.add(question)
+        return await question.answered(self._patience, complaint)
 
     def announce(self, owner: str) -> None:
         """Hold a sign that the owner lives; called by the thread that writes."""
@@ -195,7 +205,6 @@ class _Entered:
         """Hear no more hints, and take the signs of life back."""
         for stop in self.stops:
             stop()
-        self.file.presences.remove(self.presence)
         for owner in self._owners:
             try:
                 remains = await self.write(partial(Ledger.has_leases, owner=owner))
@@ -203,6 +212,7 @@ class _Entered:
                 remains = True
             # What could not be stopped may still be at work: its leases end when this process does.
             self.presence.release(owner, remains=remains)
+        self._is_left = True
 
     def _complain_of_writer(self) -> str:
         return self.file.writer.complaint(self._patience)

@@ -54,12 +54,15 @@ class Process:
             return await self._process.wait()
 
     async def kill(self) -> None:
-        """End it, if it has not ended by itself."""
+        """End it, if it has not ended by itself, and hear the last of it."""
         if self._process.returncode is None:
             self._process.kill()
-            await self._process.wait()
-        if self._process.stdin:
-            self._process.stdin.close()
+        assert self._process.stdin
+        self._process.stdin.close()
+        # Its output ends with the last process that holds it, and a forked child may be that one:
+        # what is left open here would be a warning in some later test.
+        await self.rest()
+        await self.ends()
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import copy_context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from outlast.engine.rest import turn_of
 from outlast.errors import Unwound
 from outlast.task import Step as AsyncStep
 from outlast.task import TaskContext as AsyncTaskContext
@@ -36,9 +38,11 @@ class _Bridge:
 
     def ask(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for the coroutine; raise what was thrown into the turn, if it was."""
+        context = copy_context()
+        context.run(turn_of.set, self._turn)  # a thread that the handler has made knows nothing
         try:
             with self._turn.asking():
-                return asyncio.run_coroutine_threadsafe(call, self._turn.loop).result()
+                return context.run(asyncio.run_coroutine_threadsafe, call, self._turn.loop).result()
         except concurrent.futures.CancelledError as error:
             # That one is an `Exception`, and a handler must not take it for an error of the call.
             raise self._turn.thrown or Unwound("the call was cancelled") from error

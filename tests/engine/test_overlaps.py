@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import Any
 
 import pytest
 
+import outlast.sync
 from outlast import App, StepMismatch, TaskContext, TaskFailed, task
+from outlast.engine import order
+from outlast.engine.rest import settle, turn_of
 from outlast.testing import SkippingLoop
 from tests.engine.conftest import Machine
 from tests.engine.world import DIED, Crash, World, run_of
@@ -292,3 +297,75 @@ def test_an_outcome_that_is_not_asked_for_again_holds_up_no_other(make_world: Ma
 
     assert interrupted(world, drive, Crash(3, after=True)) == ["b", "c"]
     assert world.effects == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("crash", every_crash(8), ids=str)
+def test_calls_of_tasks_that_bear_no_mark_of_the_handler_hold_up_nobody(
+    crash: Crash, make_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    looks = 0
+
+    async def look(*args: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks > 1_000:
+            world.process.loop.stop()
+            await asyncio.sleep(3600)
+        return await settle(*args)
+
+    monkeypatch.setattr(order, "settle", look)
+
+    async def work(label: str) -> str:
+        await asyncio.sleep(TAKES[label])
+        return label
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        calls = (
+            asyncio.create_task(ctx.step("work", work, label), context=Context())
+            for label in "abcd"
+        )
+        return list(await asyncio.gather(*calls))
+
+    def drive(app: App) -> Any:
+        return output_of(app, handler)
+
+    assert interrupted(world, drive, crash) == list("abcd"), "the loop is held"
+
+
+def test_threads_that_a_plain_handler_makes_get_their_own_outcomes(make_world: Make) -> None:
+    world = make_world()
+
+    def work(number: int) -> int:
+        world.does(number)
+        return 10 * number
+
+    @task
+    def handler(ctx: outlast.sync.TaskContext[None]) -> list[int]:
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda number: ctx.step("work", work, number), range(10)))
+
+    def drive(app: App) -> Any:
+        return output_of(app, handler)
+
+    assert interrupted(world, drive, Crash(4, after=True)) == [10 * number for number in range(10)]
+
+
+def test_what_a_thread_of_a_plain_handler_asks_for_belongs_to_its_turn(make_world: Make) -> None:
+    world = make_world()
+    marks: list[object | None] = []
+
+    async def work() -> None:
+        marks.append(turn_of.get())
+
+    @task
+    def handler(ctx: outlast.sync.TaskContext[None]) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(ctx.step, "there", work).result()
+        ctx.step("here", work)
+
+    world.live(lambda app: output_of(app, handler))
+
+    there, here = marks
+    assert there is here is not None

@@ -117,6 +117,8 @@ class Order:
                 # untaken.
                 await self._system.sleep(pause)
                 pause = min(2 * pause, _LOOK_AGAIN)
+            else:  # who was let go is still to run, and may stir where the turn's mark is not seen
+                await asyncio.sleep(0)
 
     def _next_late(self) -> asyncio.Future[Any] | None:
         late = [future for future in self._late if not future.done()]

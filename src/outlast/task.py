@@ -315,8 +315,7 @@ class Task(Generic[In, Out]):
         for what, name in (("an input_id", input_id), ("a session_id", session_id)):
             if name is not None:
                 check_name(what, name)
-        if delay is not None and delay < timedelta(0):
-            raise UsageError(f"a delay is 0 or more, not {delay!r}")
+        _check_delay(delay)
         created = self._created(
             client,
             input,
@@ -439,8 +438,9 @@ class Task(Generic[In, Out]):
         Raises:
             UsageError: a setting is out of range, or cannot be stored.
         """
-        if queue is not None:
-            check_name("a queue", queue)
+        _check_orders(
+            "default" if queue is None else queue, 0 if priority is None else priority, retry
+        )
         if retry is not None:
             retry.to_json()
         given = {
@@ -536,7 +536,8 @@ def task(
         UsageError: a setting is out of range; or a type in the annotations would not come back from
             JSON as it was: the message says which, and what to do.
     """
-    check_name("a queue", queue)
+    _check_orders(queue, priority, retry)
+    _check_errors(errors)
     if name is not None:
         check_name("a task's name", name)
     if max_recoveries < 1:
@@ -549,6 +550,28 @@ def task(
         return Task(definition)
 
     return declare if function is None else declare(function)
+
+
+def _check_delay(delay: object) -> None:
+    if delay is not None and not (isinstance(delay, timedelta) and delay >= timedelta(0)):
+        raise UsageError(f"a delay is a timedelta of 0 or more, not {delay!r}")
+
+
+def _check_orders(queue: object, priority: object, retry: object) -> None:
+    """Refuse what would be noticed only in a worker, or never: the caller is gone by then."""
+    check_name("a queue", queue)
+    if type(priority) is not int:
+        raise UsageError(f"priority is an int, the larger goes first, not {priority!r}")
+    if not (retry is None or isinstance(retry, RetryPolicy)):
+        raise UsageError(f"retry is a RetryPolicy, such as RetryPolicy(3), not {retry!r}")
+
+
+def _check_errors(errors: object) -> None:
+    if not isinstance(errors, Sequence) or not all(
+        isinstance(one, type) and issubclass(one, BaseException)
+        for one in cast("Sequence[object]", errors)
+    ):
+        raise UsageError(f"errors is a sequence of exception classes, not {errors!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,7 @@ async def test_what_is_no_id_is_refused(app: App, id: Any) -> None:
         {"input_id": ""},
         {"session_id": "x" * 201},
         {"delay": timedelta(seconds=-1)},
+        {"delay": 1},
         {"tags": {"outlast.x": "1"}},
         {"tags": {"": "1"}},
         {"tags": {"a": 1}},
@@ -295,10 +296,12 @@ async def test_the_error_of_a_label_reaches_the_caller(app: App, machine: Machin
     "options",
     [
         {"queue": ""},
+        {"priority": "high"},
+        {"retry": 3},
         {"retry": RetryPolicy(2, retry_on=(OSError,))},
         {"retry": RetryPolicy(2, backoff=lambda retry: MINUTE)},
     ],
-    ids=["queue", "classes", "function"],
+    ids=["queue", "priority", "number", "classes", "function"],
 )
 def test_an_option_that_cannot_be_stored_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
@@ -306,7 +309,18 @@ def test_an_option_that_cannot_be_stored_is_refused(options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "settings", [{"queue": ""}, {"name": ""}, {"name": "x" * 201}, {"max_recoveries": 0}], ids=str
+    "settings",
+    [
+        {"queue": ""},
+        {"name": ""},
+        {"name": "x" * 201},
+        {"max_recoveries": 0},
+        {"priority": "high"},
+        {"retry": 3},
+        {"errors": OSError},
+        {"errors": ["OSError"]},
+    ],
+    ids=str,
 )
 def test_a_setting_of_a_task_out_of_range_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

@@ -240,6 +240,9 @@ async def first(items: Any) -> Any:
         ("no_such_module", "no module 'no_such_module'"),
         ("linger:nothing", "outlast.open()"),
         ("empty", "declares no task"),
+        ("", "MODULE:APP"),
+        ("./empty.py", "MODULE:APP"),
+        (".empty", "MODULE:APP"),
     ],
 )
 def test_a_module_that_is_no_use_is_refused(
@@ -272,6 +275,20 @@ def test_a_module_may_bring_its_own_app(
     worker.terminate()
     assert [event(worker), event(worker)] == ["stopping", "stopped"]
     assert (tmp_path / "own.db").exists()
+
+
+def test_an_app_with_settings_of_its_own_takes_no_others(
+    start_worker: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(TASKS + "\napp = outlast.open('sqlite:///own.db')\n")
+
+    worker = start_worker("own:app", "--url", "sqlite:///other.db", "--grace", "10")
+    out, err = worker.communicate()
+
+    assert worker.returncode == 2
+    assert "leave out --url, --grace" in err
+    assert "--url" in json.loads(out)["error"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"own.py", "linger.py", "__pycache__"}
 
 
 def test_the_docs_name_every_command_and_option() -> None:

@@ -64,6 +64,7 @@ def demo(
 
 @app.command()
 def worker(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -97,6 +98,7 @@ def worker(
             concurrency=concurrency,
             grace=grace,
             namespace=namespace,
+            said=_said(context, "url", "queue", "concurrency", "grace", "namespace"),
             as_json=as_json,
         ),
         as_json=as_json,
@@ -192,6 +194,12 @@ def abort_run(
     from outlast.cli import runs as command
 
     _await(command.abort_run(url, namespace, id, reason, as_json=as_json), as_json=as_json)
+
+
+def _said(context: typer.Context, *names: str) -> list[str]:
+    """Return those of the options that the command line has."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [f"--{name}" for name, source in sources.items() if source and source.name != "DEFAULT"]
 
 
 def _await(command: Coroutine[Any, Any, None], *, as_json: bool) -> None:

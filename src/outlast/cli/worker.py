@@ -30,14 +30,29 @@ async def work(
     concurrency: int,
     grace: float,
     namespace: str,
+    said: Sequence[str],
     as_json: bool,
 ) -> None:
     """Run the tasks of a module until the process gets SIGTERM or SIGINT.
 
+    Args:
+        target: `MODULE`, or `MODULE:APP`, whose app has settings of its own.
+        url: and the other settings are those of an app that is opened here.
+        queues: whose runs it takes.
+        concurrency: how many runs at a time.
+        grace: seconds that runs have to end.
+        namespace: whose runs.
+        said: which of these settings were given, and are no defaults.
+        as_json: whether to print JSON.
+
     Raises:
-        UsageError: the target is not `MODULE` or `MODULE:APP`, or declares no task.
+        UsageError: the target is not one, or declares no task; or settings were given beside an
+            app that has its own.
     """
-    app = load(target) or outlast.open(
+    own = load(target)
+    if own is not None and said:
+        raise UsageError(f"{target!r} has settings of its own: leave out {', '.join(said)}")
+    app = own or outlast.open(
         url,
         queues=queues,
         concurrency=concurrency,
@@ -62,6 +77,11 @@ def load(target: str) -> App | None:
         UsageError: there is no such module, or it has no such app.
     """
     module_name, _, attribute = target.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise UsageError(
+            f"{target!r} is not MODULE or MODULE:APP; name a module as `import` does, such as "
+            "'agents.research'"
+        )
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - an entry of `sys.path` is a string
     try:
         module = importlib.import_module(module_name)

@@ -576,6 +576,62 @@ def test_a_step_that_may_run_once_is_never_run_twice_whatever_write_it_dies_at(
             assert world.effects in (["pay"], [] if answer == "unknown" else ["pay"])
 
 
+def test_steps_that_may_run_once_are_not_taken_for_each_other(make_world: Make) -> None:
+    """The one that had begun is unknown, whichever of the two a replay asks for first."""
+    world = make_world()
+    orders = [["begun", "other"], ["other", "begun"]]
+
+    async def pay(label: str) -> str:
+        world.does(label)
+        await asyncio.sleep(10)
+        return label
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        step = ctx.step.options(at_most_once=True)
+        tasks: list[asyncio.Task[str]] = []
+        for label in orders.pop(0):
+            tasks.append(asyncio.create_task(step("pay", pay, label)))
+            await asyncio.sleep(1)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        return sorted(str(outcome) or repr(outcome) for outcome in outcomes)
+
+    async def drive(app: App) -> Any:
+        return (await (await handler.options(app=app).start(None, id="r")).result()).output
+
+    assert world.live(drive, crash=Crash(3, after=False)) is DIED
+    assert world.effects == ["begun"]
+    answer = world.live(drive)
+
+    assert world.effects == ["begun", "other"]
+    assert answer[0] == "other"
+    assert "whether it took effect is not known" in answer[1]
+
+
+def test_an_interrupted_step_is_unknown_with_other_arguments_too(make_world: Make) -> None:
+    world = make_world()
+
+    async def pay(at: float) -> float:
+        world.does("pay")
+        await asyncio.sleep(10)
+        return at
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> str:
+        try:
+            await ctx.step.options(at_most_once=True)("pay", pay, asyncio.get_running_loop().time())
+        except StepUnknown:
+            return "unknown"
+        return "paid"
+
+    async def drive(app: App) -> Any:
+        return (await (await handler.options(app=app).start(None, id="r")).result()).output
+
+    assert world.live(drive, crash=Crash(3, after=False)) is DIED
+    assert world.live(drive) == "unknown"
+    assert world.effects == ["pay"]
+
+
 async def test_a_step_that_may_run_once_is_unknown_when_it_takes_too_long(
     app: App, machine: Machine
 ) -> None:

@@ -252,14 +252,14 @@ def test_within_an_attempt_a_failure_is_kept_also_over_a_crash() -> None:
 def test_what_has_an_outcome_is_not_under_way_any_more() -> None:
     slot = Slot("step", "a")
     begun: list[Event] = [
-        StepBegan("a", 1),
+        StepBegan("a", 1, "d"),
         StepTried("a", 1, 1, ERROR, 3.0),
         StepStreamed("a", 1, 4),
         TimerSet("step", "a", 1, 9.0),
     ]
     run = after(*begun)
     assert (run.unknown, run.tries[slot].tries, run.streamed[slot], run.timers[slot]) == (
-        {slot},
+        {slot: "d"},
         1,
         4,
         9.0,

@@ -92,6 +92,17 @@ class _Span:
         del self.untaken[slot]
         return slot
 
+    def take_at(self, slot: Slot) -> bool:
+        """Take this one, if it is left, whatever its mark."""
+        mark = self.untaken.pop(slot, None)
+        if mark is None:
+            return False
+        self._by_mark[mark].remove(slot)
+        return True
+
+
+_NOTHING: Final = _Span(0, 0)
+
 
 def _spans_of(recorded: Mapping[Slot, Checkpointed]) -> Mapping[str, Sequence[_Span]]:
     """Return, by name, the spans of numbers within which recorded steps overlapped."""
@@ -120,6 +131,10 @@ class Steps:
         # Those that overlapped with no other, and were not asked for yet.
         in_spans = {slot for spans in self._spans.values() for s in spans for slot in s.untaken}
         self._alone = recorded.keys() - in_spans
+        # At-most-once steps that the last process was in the middle of.
+        self._interrupted: dict[str, _Span] = {}
+        for slot, mark in sorted(turn.run.unknown.items()):
+            self._interrupted.setdefault(slot.name, _Span(0, 0)).add(slot, mark)
 
     async def run(
         self,
@@ -177,26 +192,40 @@ class Steps:
         """Return where this call is recorded, or is to be recorded, and what is there."""
         checkpoints, own = self._turn.run.checkpoints, Slot("step", name, number)
         span = next((s for s in self._spans.get(name, ()) if s.low <= number <= s.high), None)
-        if span is None:
-            if own not in self._alone:
-                return own, None
+        interrupted = self._interrupted.get(name, _NOTHING)
+        if span is None and own in self._alone:
             self._alone.discard(own)
             return own, checkpoints[own]
-        if taken := span.take(mark()):
-            return taken, checkpoints[taken]
-        if not await self._turn.order.stray(lambda: not span.untaken):
-            left = ", ".join(repr(str(slot)) for slot in span.untaken)
-            raise StepMismatch(
-                f"the step {name!r} overlapped with others of its name before, and none of those "
-                f"recorded ({left}) has these arguments; pass the same arguments again, or tell "
-                "them apart by `key`"
-            )
+        if span is None and not interrupted.untaken:
+            return own, None
+        wanted = mark()
+        if span is not None and (slot := span.take(wanted)):
+            return slot, checkpoints[slot]
+        if slot := interrupted.take(wanted):
+            return slot, None
+        if not await self._turn.order.stray(
+            lambda: not interrupted.untaken and (span is None or not span.untaken)
+        ):
+            if interrupted.take_at(own):  # it was passed other arguments, and is all the same
+                return own, None
+            if span is not None and span.untaken:
+                left = ", ".join(repr(str(slot)) for slot in span.untaken)
+                raise StepMismatch(
+                    f"the step {name!r} overlapped with others of its name before, and none of "
+                    f"those recorded ({left}) has these arguments; pass the same arguments again, "
+                    "or tell them apart by `key`"
+                )
         self._turn.raise_thrown()
-        free = span.low
-        while (slot := Slot("step", name, free)) in checkpoints or slot in self._used:
-            free += 1
+        return self._free(name, number if span is None else span.low), None
+
+    def _free(self, name: str, number: int) -> Slot:
+        """Return the first slot from this number on in which nothing is recorded, or is to be."""
+        run = self._turn.run
+        taken = (run.checkpoints, run.unknown, self._used)
+        while any((slot := Slot("step", name, number)) in some for some in taken):
+            number += 1
         self._used.add(slot)
-        return slot, None
+        return slot
 
     async def _run(
         self, call: _Call, body: Callable[[], Any], function: Callable[..., Any], codec: Any
@@ -211,7 +240,7 @@ class Steps:
             raise unknown
         turn.check_room()
         if call.options.at_most_once:
-            await turn.write(StepBegan(slot.name, slot.number))
+            await turn.write(StepBegan(slot.name, slot.number, call.mark))
         value = await self._try(call, body, function)
         try:
             data = codec.dump(value)

@@ -82,10 +82,11 @@ class AttemptBegan(NamedTuple):
 
 
 class StepBegan(NamedTuple):
-    """A step that may run at most once is about to run."""
+    """A step that may run at most once is about to run; `digest` is that of its arguments."""
 
     name: str
     number: int
+    digest: str = ""
 
 
 class StepTried(NamedTuple):

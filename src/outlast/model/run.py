@@ -76,7 +76,7 @@ class Run:
         checkpoints: the turn's outcomes; they are read, not run, when the handler is entered again.
         tries, timers, streamed: of what has no outcome yet: failed tries, ends of waits, and the
             stream's offset before the first item of a step's try.
-        unknown: at-most-once steps that began and have no outcome.
+        unknown: at-most-once steps that began and have no outcome, with their arguments' digests.
         signals: those that no wait has taken yet, oldest first.
     """
 
@@ -95,7 +95,7 @@ class Run:
     tries: dict[Slot, StepTried] = field(default_factory=dict[Slot, StepTried])
     timers: dict[Slot, float] = field(default_factory=dict[Slot, float])
     streamed: dict[Slot, int] = field(default_factory=dict[Slot, int])
-    unknown: set[Slot] = field(default_factory=set[Slot])
+    unknown: dict[Slot, str] = field(default_factory=dict[Slot, str])
     signals: dict[str, deque[Json]] = field(default_factory=dict[str, deque[Json]])
     cancel: CancelRequested | None = None
     retry_error: Json = None
@@ -152,8 +152,8 @@ class Run:
         match event:
             case Checkpointed(kind, name, number):
                 self._record(Slot(kind, name, number), event)
-            case StepBegan(name, number):
-                self.unknown.add(Slot("step", name, number))
+            case StepBegan(name, number, digest):
+                self.unknown[Slot("step", name, number)] = digest
             case StepTried(name, number):
                 self.tries[Slot("step", name, number)] = event
             case StepStreamed(name, number, after):
@@ -200,7 +200,7 @@ class Run:
         self.timers.pop(slot, None)
         if event.always:  # else another attempt runs it again, and takes back what it emitted
             self.streamed.pop(slot, None)
-        self.unknown.discard(slot)
+        self.unknown.pop(slot, None)
 
     def _take_signal(self, name: str) -> None:
         queue = self.signals.get(name)

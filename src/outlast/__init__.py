@@ -1,4 +1,4 @@
-"""Durable tasks, sessions and checkpoints for AI agents: an agent that outlasts its process.
+"""Durable tasks for AI agents: an agent that outlasts its process.
 
 import outlast
 from outlast import TaskContext, task

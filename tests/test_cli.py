@@ -120,6 +120,14 @@ def test_what_is_refused_is_said(
     assert complaint in json.loads(result.stdout)["error"]
 
 
+@pytest.mark.parametrize("url", ["postgresql://x", "sqlite:///x.db?sync", "sqlite://[::1"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    result = call("runs", "list", "--url", url)
+
+    assert result.exit_code == 2
+    assert url in result.stderr
+
+
 def test_looking_makes_no_database(tmp_path: Path) -> None:
     result = call("runs", "list", "--url", f"sqlite:///{tmp_path / 'none.db'}")
 

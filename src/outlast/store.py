@@ -267,10 +267,15 @@ def open_store(url: str, *, clock: Clock, namespace: str = "default") -> Store:
     Raises:
         UsageError: the URL is not one of ours.
     """
-    parts = urlsplit(url)
-    settings = dict(
-        parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    )
+    if not _is_text(url):
+        raise UsageError(f"a store has a URL, such as 'sqlite:///agents.db', not {url!r}")
+    try:
+        parts = urlsplit(url)
+        settings = dict(
+            parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        )
+    except ValueError as error:
+        raise UsageError(f"{url!r} is not the URL of a store: {error}") from error
     module = _MODULES.get(parts.scheme)
     if module is None or parts.fragment:
         known = ", ".join(f"{scheme}://" for scheme in _MODULES)
@@ -278,6 +283,10 @@ def open_store(url: str, *, clock: Clock, namespace: str = "default") -> Store:
     open_url = import_module(f"outlast.stores.{module}").open_url
     store: Store = open_url(url, parts.netloc, unquote(parts.path), settings, clock, namespace)
     return store
+
+
+def _is_text(url: object) -> bool:
+    return isinstance(url, str)
 
 
 _MODULES: Final = {"memory": "memory", "sqlite": "sqlite"}

@@ -35,10 +35,11 @@ async def client(url: str | None, namespace: str) -> AsyncGenerator[App, None]:
         UsageError: it is a file, and the file is not there.
     """
     url = url or os.environ.get("OUTLAST_URL", DEFAULT_URL)
+    unopened = outlast.open(url, worker=False, namespace=namespace)  # refuses what is no URL
     parts = urlsplit(url)
     if parts.scheme == "sqlite" and not (file := Path(unquote(parts.path)[1:])).exists():
         raise UsageError(f"there is no database {str(file)!r}; name another one with --url")
-    async with outlast.open(url, worker=False, namespace=namespace) as app:
+    async with unopened as app:
         yield app
 
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -246,8 +247,17 @@ async def test_urls_name_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     "url",
-    ["sqlite://", "sqlite:///", "sqlite://host/x.db", "sqlite:///x.db?sync=1", "sqlite:///x.db?synchronous=off"],
-)  # fmt: skip
-def test_strange_urls_are_refused(url: str) -> None:
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://host/x.db",
+        "sqlite:///x.db?sync=1",
+        "sqlite:///x.db?sync",
+        "sqlite:///x.db?synchronous=off",
+        "sqlite://[::1",
+        Path("sqlite.db"),
+    ],
+)
+def test_strange_urls_are_refused(url: Any) -> None:
     with pytest.raises(UsageError, match="sqlite"):
         open_store(url, clock=FakeClock())

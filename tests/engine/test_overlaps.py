@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 import outlast.sync
-from outlast import App, StepMismatch, TaskContext, TaskFailed, task
+from outlast import App, StepMismatch, StepUnknown, TaskContext, TaskFailed, task
 from outlast.engine import order
 from outlast.engine.rest import settle, turn_of
 from outlast.testing import SkippingLoop
@@ -369,3 +370,29 @@ def test_what_a_thread_of_a_plain_handler_asks_for_belongs_to_its_turn(make_worl
 
     there, here = marks
     assert there is here is not None
+
+
+def test_a_plain_handler_that_waits_for_a_stray_call_is_at_rest(make_world: Make) -> None:
+    world = make_world()
+    drawn = iter(range(100))
+
+    async def pay(noise: int) -> int:
+        world.does("pay")
+        await asyncio.sleep(10)
+        return noise
+
+    @task
+    def handler(ctx: outlast.sync.TaskContext[None]) -> str:
+        try:
+            ctx.step.options(at_most_once=True)("pay", pay, next(drawn))
+        except StepUnknown:
+            return "unknown"
+        return "paid"
+
+    async def drive(app: App) -> Any:
+        run = await handler.options(app=app).start(None, id="r")
+        return (await run.result(timedelta(minutes=5))).output
+
+    assert world.live(drive, crash=Crash(3, after=False)) is DIED
+    assert world.live(drive) == "unknown"
+    assert world.effects == ["pay"]

@@ -92,7 +92,6 @@ class Attempt:
         self._stopped = asyncio.Event()
         self._turn: Turn | None = None
         self._waits: Waits | None = None
-        self._root: asyncio.Task[Any] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._is_asked_to_shut_down = False
@@ -100,8 +99,7 @@ class Attempt:
     @property
     def is_at_rest(self) -> bool:
         """Whether the handler waits for nothing but sleeps and signals."""
-        turn, root = self._turn, self._root
-        return turn is not None and root is not None and turn.is_at_rest(root)
+        return self._turn is not None and self._turn.is_at_rest
 
     async def run(self) -> bool:
         """Take the run up, enter its handler, and write what comes of it.
@@ -138,9 +136,7 @@ class Attempt:
                 record.stop()
                 if self._ending is not None:
                     self._ending.cancel()
-                self._turn = self._waits = self._root = (
-                    None  # what is heard from now on concerns nobody
-                )
+                self._turn = self._waits = None  # what is heard from now on concerns nobody
 
     def stop(self, stop: Stop) -> None:
         """End the attempt from outside; the first reason counts."""
@@ -231,7 +227,7 @@ class Attempt:
         variables = self._around.variables.copy()
         variables.run(turn_of.set, turn)
         root = system.spawn(self._call(calls), definition.name, context=variables)
-        self._root = root
+        turn.root = root
         emission.begin(root)
         stopped = system.spawn(self._stopped.wait(), "stopped")
         await asyncio.wait({root, stopped}, return_when=asyncio.FIRST_COMPLETED)

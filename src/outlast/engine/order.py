@@ -27,8 +27,24 @@ class Order:
 
     handed: int
 
-    def __init__(self, system: System, mark: object, *, is_live: bool) -> None:
+    def __init__(
+        self,
+        system: System,
+        mark: object,
+        asked: Callable[[], Collection[asyncio.Future[Any]]],
+        *,
+        is_live: bool,
+    ) -> None:
+        """Belong to the turn with this mark.
+
+        Args:
+            system: the machine.
+            mark: the turn's.
+            asked: gives what else the turn waits for that ends only after one of its `waits`.
+            is_live: whether nothing is there to be replayed.
+        """
         self.handed = 0
+        self._asked = asked
         self._is_live = is_live  # an outcome was given that nobody had recorded before
         self.waits: set[asyncio.Future[Any]] = set()
         self._system, self._mark = system, mark
@@ -124,10 +140,10 @@ class Order:
         late = [future for future in self._late if not future.done()]
         return min(late, key=self._late.__getitem__, default=None)
 
-    def is_at_rest(self, beside: Collection[asyncio.Future[Any]] = ()) -> bool:
-        """Say whether the handler waits only for what the engine ends, and what is `beside`."""
+    def is_at_rest(self) -> bool:
+        """Say whether the handler waits only for what the engine ends."""
         try:
-            held_by(self._loop, self._mark, {*self.waits, *beside} if self.waits else ())
+            held_by(self._loop, self._mark, {*self.waits, *self._asked()} if self.waits else ())
         except Held:
             return False
         return True

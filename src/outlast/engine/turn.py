@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -47,6 +47,7 @@ class Turn:
 
     Attributes:
         cancel, shutdown: set when the handler should come to its end; `stop_reason` says why.
+        root: the handler's own task, once it is there.
         thrown: what ended the turn from outside.
         lost: called when a write shows that the lease is over.
     """
@@ -66,7 +67,8 @@ class Turn:
         self.record, self.system, self.definition = record, system, definition
         self.max_payload = max_payload
         self.loop = asyncio.get_running_loop()
-        self.order = Order(system, self, is_live=not record.run.checkpoints)
+        self.root: asyncio.Task[Any] | None = None
+        self.order = Order(system, self, self._asked, is_live=not record.run.checkpoints)
         self.cancel, self.shutdown = asyncio.Event(), asyncio.Event()
         self.stop_reason: StopReason | None = None
         self.thrown: BaseException | None = None
@@ -158,14 +160,18 @@ class Turn:
         finally:
             self._asking.discard(thread)
 
-    def is_at_rest(self, root: asyncio.Task[Any]) -> bool:
-        """Say whether the handler, whose own task is `root`, waits for sleeps and signals only.
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the handler waits for nothing but what the engine ends."""
+        return self.order.is_at_rest()
 
-        A plain one waits in its thread, and its task for the thread.
-        """
-        waiter = None if self.definition.is_async else insides.waiter_of(root)
-        is_asking = waiter is not None and set(self._threads.values()) <= self._asking
-        return self.order.is_at_rest([waiter] if waiter is not None and is_asking else [])
+    def _asked(self) -> Collection[asyncio.Future[Any]]:
+        """Return what the task of a plain handler waits for, while its thread waits for `ctx`."""
+        if self.root is None or self.definition.is_async:
+            return ()
+        waiter = insides.waiter_of(self.root)
+        is_asking = set(self._threads.values()) <= self._asking
+        return () if waiter is None or not is_asking else (waiter,)
 
     async def wait_for_threads(self, timeout: float) -> None:
         """Wait until no thread runs code of this turn, which something was thrown into."""

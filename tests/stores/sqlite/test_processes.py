@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from itertools import count, pairwise
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from outlast.engine.clock import System
 from outlast.errors import Unavailable
-from outlast.journal import Head
+from outlast.journal import Claim, Head
 from outlast.store import Hint
 from outlast.stores.sqlite import SQLiteStore
 from outlast.stores.sqlite.presence import LockFiles
@@ -134,6 +136,28 @@ async def test_a_file_is_not_opened_behind_a_frozen_process(
     await process.says()
 
     await (await opened()).commit(create("k"))
+
+
+async def test_a_store_is_closed_behind_a_frozen_process(
+    start: Start, path: Path, opened: Opened
+) -> None:
+    store = SQLiteStore(path, clock=System(), patience=0.2)
+    await store.__aenter__()
+    await store.commit(create("held", claim=Claim("me", 3600.0, "f")))
+    process = await start("stay_inside")
+    assert (await process.says())["inside"]
+    waiting = asyncio.ensure_future(store.commit(create("k")))
+    await asyncio.sleep(0)
+
+    await store.__aexit__(None, None, None)
+
+    with pytest.raises(Unavailable, match=f"process {process.pid} is writing"):
+        await waiting
+    process.tell()
+    for thread in threading.enumerate():
+        if thread.name == "outlast-writer":  # it ends by itself, once it is its turn
+            await asyncio.to_thread(thread.join)
+    assert (await (await opened()).read("k")).head is None
 
 
 async def test_a_cancelled_call_that_waits_its_turn_is_never_written(

@@ -13,6 +13,7 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
+from outlast.errors import OutlastError
 from outlast.store import Hint
 from outlast.stores.sqlite.calls import Call, Mail
 
@@ -85,7 +86,7 @@ class Watcher:
                 view = _View(db, self._hints)
                 self._looking.set()
                 self._look_out(view)
-        except sqlite3.Error:
+        except (sqlite3.Error, OutlastError):
             _log.warning("no process will be heard of that writes or dies", exc_info=True)
         finally:
             self._looking.set()

@@ -35,6 +35,17 @@ class Mute(Exception):
         raise RuntimeError
 
 
+class Hostile(Exception):
+    @property
+    def args(self) -> Any:  # type: ignore[override]
+        raise RuntimeError
+
+
+class Irreducible(OSError):
+    def __reduce__(self) -> Any:
+        raise TypeError("not to be pickled")
+
+
 def recorded(error: BaseException) -> ErrorRecord:
     """Return the record of the error as it is read from the store."""
     with pytest.raises(BaseException) as caught:  # noqa: PT011  # of whatever class it is
@@ -173,6 +184,14 @@ def test_arguments_that_are_not_plain_are_replaced_by_the_message() -> None:
 def test_a_message_that_cannot_be_had_or_written_hides_nothing() -> None:
     assert recorded(Mute()).message == "<no text: RuntimeError>"
     assert recorded(ValueError("\ud800")).message == "\\ud800"
+
+
+@pytest.mark.parametrize("cls", [Hostile, Irreducible])
+def test_a_class_that_will_not_say_its_arguments_hides_nothing(cls: type[Exception]) -> None:
+    record = recorded(cls("down"))
+
+    assert (record.message, record.args) == ("down", None)
+    assert str(record.to_exception([cls])).endswith("down")
 
 
 def test_long_texts_are_cut_in_the_middle() -> None:

@@ -46,9 +46,6 @@ class ErrorRecord:
     @classmethod
     def from_exception(cls, error: BaseException, *, depth: int = DEPTH_LIMIT) -> "ErrorRecord":
         """Return the record of an exception; this never raises, whatever the exception is like."""
-        group: Sequence[BaseException] = (
-            getattr(error, "exceptions", ()) if _is_group(error) else ()
-        )
         return cls(
             type=_name_of(type(error)),
             message=_message_of(error),
@@ -57,7 +54,7 @@ class ErrorRecord:
             fields=_fields_of(error),
             members=tuple(
                 cls.from_exception(one, depth=depth - 1)
-                for one in group[: MEMBERS_LIMIT if depth else 0]
+                for one in _members_of(error)[: MEMBERS_LIMIT if depth else 0]
             ),
         )
 
@@ -87,10 +84,10 @@ class ErrorRecord:
             vars(error).update(self.fields)
             if isinstance(error, TaskFailed) and "error" in self.fields:
                 error.error = RunError(**vars(error)["error"])
+            if _message_of(error) != self.message:
+                error.args = (self.message,)
         except Exception:  # noqa: BLE001  # its `__new__` may ask for what was not recorded
             return None
-        if _message_of(error) != self.message:
-            error.args = (self.message,)
         return error
 
     def dump(self) -> dict[str, Json]:
@@ -180,13 +177,20 @@ def _text(make: Callable[[], str], limit: int) -> str:
     return f"{text[:half]}{mark}{text[-half:]}"
 
 
+def _members_of(error: BaseException) -> Sequence[BaseException]:
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+
+
 def _args_of(error: BaseException) -> list[Json] | None:
-    args: list[Any] = list(error.args)
-    if _is_group(error):
-        args = args[:1]  # The rest are its members.
-    elif isinstance(error, OSError):
-        reduced: Any = error.__reduce__()
-        args = list(reduced[1])  # Its `args` lack the name of the file.
+    try:
+        args: list[Any] = list(error.args)
+        if _is_group(error):
+            args = args[:1]  # The rest are its members.
+        elif isinstance(error, OSError):
+            reduced: Any = error.__reduce__()
+            args = list(reduced[1])  # Its `args` lack the name of the file.
+    except Exception:  # noqa: BLE001  # its class may say of itself what it likes
+        return None
     return args if _is_kept(args) else None
 
 

@@ -396,3 +396,39 @@ def test_a_plain_handler_that_waits_for_a_stray_call_is_at_rest(make_world: Make
     assert world.live(drive, crash=Crash(3, after=False)) is DIED
     assert world.live(drive) == "unknown"
     assert world.effects == ["pay"]
+
+
+def test_what_is_new_does_not_overtake_what_is_recorded_while_a_stray_call_waits(
+    make_world: Make,
+) -> None:
+    world = make_world()
+
+    async def work(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> str:
+        async def ask(after: float, seconds: float) -> None:
+            await asyncio.sleep(after)
+            await ctx.step("work", work, seconds)
+
+        is_fresh = ctx.entry_mode == "fresh"
+        others = asyncio.gather(ask(30 * (not is_fresh), 0.5), ask(0, 100))
+        await asyncio.sleep(2)
+        tasks = [
+            asyncio.create_task(ctx.sleep("deadline", timedelta(seconds=1)), name="deadline"),
+            asyncio.create_task(ctx.step("pay", work, 5 if is_fresh else 0.01), name="paid"),
+        ]
+        first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(others, *tasks)
+        return first.pop().get_name()
+
+    def drive(app: App) -> Any:
+        return output_of(app, handler)
+
+    assert world.live(drive, crash=Crash(4, after=True)) is DIED
+    assert [entry["kind"] for type, entry in world.history("r") if type == "checkpointed"] == [
+        "step",
+        "sleep",
+    ]
+    assert world.live(drive) == "deadline"

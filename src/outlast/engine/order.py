@@ -52,6 +52,7 @@ class Order:
         self._late: dict[asyncio.Future[Any], int] = {}
         self._strays: dict[asyncio.Future[Any], Callable[[], bool]] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._is_asked = asyncio.Event()  # for an outcome that is recorded
 
     @contextmanager
     def waiting(self) -> Generator[asyncio.Future[Any]]:
@@ -91,6 +92,7 @@ class Order:
         if not self.handed == place == after:
             with self.waiting() as late:
                 self._late[late] = place
+                self._is_asked.set()
                 self._keep()
                 try:
                     await late
@@ -130,8 +132,10 @@ class Order:
                     waiting[0].set_result(False)
                     continue
                 # A step in flight, or something of the handler's own, may still ask for what is
-                # untaken.
-                await self._system.sleep(pause)
+                # untaken. Whatever else is recorded does not wait for that: what is new would
+                # overtake it.
+                self._is_asked.clear()
+                await self._system.wait(self._is_asked, pause)
                 pause = min(2 * pause, _LOOK_AGAIN)
             else:  # who was let go is still to run, and may stir where the turn's mark is not seen
                 await asyncio.sleep(0)

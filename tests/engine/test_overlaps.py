@@ -432,3 +432,27 @@ def test_what_is_new_does_not_overtake_what_is_recorded_while_a_stray_call_waits
         "sleep",
     ]
     assert world.live(drive) == "deadline"
+
+
+def test_outcomes_of_one_write_are_given_one_by_one_as_to_a_replay(make_world: Make) -> None:
+    world = make_world()
+    branches: list[list[str]] = []
+
+    async def work() -> None:
+        """Do nothing."""
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        tasks = [asyncio.create_task(ctx.step(name, work), name=name) for name in "abc"]
+        first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        branches.append(sorted(task.get_name() for task in first))
+        await asyncio.gather(*tasks)
+        await ctx.step("".join(branches[-1]), work)
+        return branches[-1]
+
+    def drive(app: App) -> Any:
+        return output_of(app, handler)
+
+    assert world.live(drive, crash=Crash(3, after=True)) is DIED
+    assert world.live(drive) == ["a"]
+    assert branches == [["a"], ["a"]]

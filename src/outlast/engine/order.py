@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Final
 
 from outlast.engine.clock import System
@@ -49,7 +51,9 @@ class Order:
         self.waits: set[asyncio.Future[Any]] = set()
         self._system, self._mark = system, mark
         self._loop = asyncio.get_running_loop()
-        self._late: dict[asyncio.Future[Any], int] = {}
+        self._late: set[asyncio.Future[Any]] = set()
+        self._by_place: list[tuple[int, int, asyncio.Future[Any]]] = []  # a heap of those
+        self._numbers = count()
         self._strays: dict[asyncio.Future[Any], Callable[[], bool]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._is_asked = asyncio.Event()  # for an outcome that is recorded
@@ -90,15 +94,29 @@ class Order:
         """
         # Asked for when all before it had been given, it waits for nothing.
         if not self.handed == place == after:
-            with self.waiting() as late:
-                self._late[late] = place
-                self._is_asked.set()
-                self._keep()
-                try:
-                    await late
-                finally:
-                    del self._late[late]
+            await self._wait_for_turn(place)
         self.give(place, is_replayed=True)
+
+    async def hand_over_new(self, place: int) -> None:
+        """Return when the handler may be given an outcome that nobody had recorded before."""
+        await self._wait_for_turn(place)
+        self.give(place)
+
+    async def _wait_for_turn(self, place: int) -> None:
+        with self.waiting() as late:
+            self._late.add(late)
+            heappush(self._by_place, (place, next(self._numbers), late))
+            self._is_asked.set()
+            self._keep()
+            try:
+                await late
+            finally:
+                self._late.discard(late)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether an outcome is there that the handler waits for, and may not be given yet."""
+        return self._next_late() is not None
 
     async def stray(self, is_free: Callable[[], bool]) -> bool:
         """Wait until `is_free()`; return False when the handler has come to rest before that."""
@@ -141,11 +159,15 @@ class Order:
                 await asyncio.sleep(0)
 
     def _next_late(self) -> asyncio.Future[Any] | None:
-        late = [future for future in self._late if not future.done()]
-        return min(late, key=self._late.__getitem__, default=None)
+        by_place = self._by_place
+        while by_place and by_place[0][-1].done():
+            heappop(by_place)
+        return by_place[0][-1] if by_place else None
 
     def is_at_rest(self) -> bool:
         """Say whether the handler waits only for what the engine ends."""
+        if self.is_behind:
+            return False
         try:
             held_by(self._loop, self._mark, {*self.waits, *self._asked()} if self.waits else ())
         except Held:

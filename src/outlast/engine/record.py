@@ -65,7 +65,7 @@ class Record:
         self.behind: Callable[[], None] = lambda: None
         self._store, self._system = store, system
         self._count = 0
-        self._waiting: list[tuple[tuple[Decision | Late, ...], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[tuple[Decision | Late, ...], asyncio.Future[bool]]] = []
         self._turn = asyncio.Lock()  # one write at a time
         self._writer: asyncio.Task[None] | None = None
         self._refused: BaseException | None = None
@@ -119,8 +119,10 @@ class Record:
         )
         return reading.entries
 
-    async def write(self, *events: Decision | Late) -> None:
+    async def write(self, *events: Decision | Late) -> bool:
         """Write what was decided in mid-turn, with what waits beside it; return when it is durable.
+
+        Return whether nothing else was written with it.
 
         A function is asked for its event at the last moment, when it is certain to be written next.
         Said together with others, it stands or falls with them: all are refused when the lease is
@@ -131,12 +133,12 @@ class Record:
         """
         if self._refused:
             raise self._refused
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((events, written))
         if self._writer is None or self._writer.done():
             # A task of its own: who asked may be cancelled, and the others go on.
             self._writer = self._system.spawn(self._write_waiting(), f"write {self.key}")
-        await written
+        return await written
 
     async def _write_waiting(self) -> None:
         while self._waiting:
@@ -155,7 +157,7 @@ class Record:
                     return
             for _, written in batch:
                 if not written.done():
-                    written.set_result(None)
+                    written.set_result(len(batch) == 1)
         self._see_to_hints()
 
     def _see_to_hints(self) -> None:

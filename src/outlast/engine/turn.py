@@ -190,22 +190,29 @@ class Turn:
         """Return what is recorded there."""
         return self.run.checkpoints.get(slot)
 
-    async def write(self, *events: Decision | Late) -> None:
-        """Record what was decided in mid-turn."""
+    async def write(self, *events: Decision | Late) -> bool:
+        """Record what was decided in mid-turn; return whether nothing else was, at once."""
         self.raise_thrown()
         try:
-            await self.record.write(*events)
+            is_alone = await self.record.write(*events)
         except StoreError:
             self.lost()
             self.raise_thrown()
             raise
         self.raise_thrown()
+        return is_alone
 
     async def checkpoint(self, slot: Slot, event: Checkpointed | Late) -> None:
-        """Record an outcome, which the handler is given at once."""
+        """Record an outcome, and return when the handler may be given it.
+
+        That is at once, unless others were recorded with it: a replay gives them one by one.
+        """
         self.check_room()
-        await self.write(event)
-        self.given(slot)
+        if await self.write(event) and not self.order.is_behind:
+            self.given(slot)
+        else:
+            await self.order.hand_over_new(self.run.checkpoints[slot].place)
+            self.raise_thrown()
 
     def check_room(self) -> None:
         """Refuse one checkpoint too many."""

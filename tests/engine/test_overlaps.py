@@ -456,3 +456,49 @@ def test_outcomes_of_one_write_are_given_one_by_one_as_to_a_replay(make_world: M
     assert world.live(drive, crash=Crash(3, after=True)) is DIED
     assert world.live(drive) == ["a"]
     assert branches == [["a"], ["a"]]
+
+
+def test_signals_of_one_write_are_given_one_by_one_as_to_a_replay(make_world: Make) -> None:
+    world = make_world()
+    branches: list[list[str]] = []
+
+    async def work() -> None:
+        """Do nothing."""
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        await asyncio.sleep(1)
+        tasks = [asyncio.create_task(ctx.wait(name, int), name=name) for name in "abc"]
+        first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        branches.append(sorted(task.get_name() for task in first))
+        await asyncio.gather(*tasks)
+        await ctx.step("".join(branches[-1]), work)
+        return branches[-1]
+
+    async def drive(app: App) -> Any:
+        run = await handler.options(app=app).start(None, id="r")
+        for name in "abc":
+            await run.signal(name, 1, id=name)
+        return (await run.result()).output
+
+    assert world.live(drive, crash=Crash(6, after=True)) is DIED
+    assert [type for type, _ in world.history("r")].count("checkpointed") == 4
+    assert world.live(lambda app: output_of(app, handler)) == ["a"]
+    assert branches == [["a"], ["a"]]
+
+
+async def test_a_wait_that_is_cancelled_as_its_turn_comes_gives_its_signal(
+    app: App, machine: Machine
+) -> None:
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[int]:
+        await asyncio.sleep(1)
+        waiting = [asyncio.create_task(ctx.wait(name, int)) for name in "ab"]
+        waiting[0].add_done_callback(lambda _: waiting[1].cancel())
+        return list(await asyncio.gather(*waiting))
+
+    run = await handler.options(app=app).start(None)
+    for number, name in enumerate("ab"):
+        await run.signal(name, number)
+
+    assert (await run.result()).output == [0, 1]

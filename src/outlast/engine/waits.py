@@ -27,6 +27,7 @@ class _Waiter:
     settled: asyncio.Future[Any]
     is_over: bool = False  # its timeout has come
     is_leaving: bool = False  # it is cancelled, and takes nothing any more
+    is_alone: bool = True  # no other was settled by the same write
 
 
 class Waits:
@@ -70,14 +71,29 @@ class Waits:
             await turn.hand_over(checkpoint)
         else:
             turn.check_room()
-            await self._await_signal(slot, seconds)
+            is_alone = await self._await_signal(slot, seconds)
             checkpoint = turn.run.checkpoints[slot]
-            turn.given(slot)
+            if is_alone and not turn.order.is_behind:
+                turn.given(slot)
+            else:
+                await self._take_turn(slot)
         if checkpoint.event.timed_out:
             raise TimeoutError(f"no signal {name!r} came within {timeout}")
         return codec.load(checkpoint.event.value)
 
-    async def _await_signal(self, slot: Slot, seconds: float | None) -> None:
+    async def _take_turn(self, slot: Slot) -> None:
+        """Return when the handler may be given the outcome; it counts if that is cancelled, too."""
+        turn = self._turn
+        try:
+            await turn.order.hand_over_new(turn.run.checkpoints[slot].place)
+        except asyncio.CancelledError:
+            if turn.thrown is not None:
+                raise
+            turn.given(slot)
+        turn.raise_thrown()
+
+    async def _await_signal(self, slot: Slot, seconds: float | None) -> bool:
+        """Return when the wait is settled, and whether no other was settled with it."""
         turn, after = self._turn, self._turn.order.asked()
         until = None if seconds is None else await self._set_timer(slot, seconds)
         waiters = self._waiters[slot.name]
@@ -97,6 +113,7 @@ class Waits:
                 if not await self._is_settled_already(waiter):
                     raise
         turn.raise_thrown()
+        return waiter.is_alone
 
     async def _is_settled_already(self, waiter: _Waiter) -> bool:
         """Say whether a cancelled waiter has its outcome: one that is being written counts.
@@ -153,10 +170,11 @@ class Waits:
             waiter
             for waiters in self._waiters.values()
             for waiter in waiters
-            if waiter.slot in self._turn.run.checkpoints
+            if waiter.slot in self._turn.run.checkpoints and not waiter.settled.done()
         ]
         settled.sort(key=lambda waiter: self._turn.run.checkpoints[waiter.slot].place)
         for waiter in settled:
+            waiter.is_alone = len(settled) == 1
             end(waiter.settled)
 
 

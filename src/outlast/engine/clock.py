@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -70,8 +71,10 @@ class System:
         return self._boot_id
 
     def _read_boot_id(self) -> str:
-        if sys.platform == "darwin":  # started when: the kernel's own figure, to the second
-            return str(int(time.time() - self.boot()) // 60)
+        if sys.platform == "darwin":
+            asked = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+            told = subprocess.run(asked, capture_output=True, check=True, text=True)  # noqa: S603
+            return told.stdout.strip()
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:

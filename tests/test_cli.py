@@ -85,6 +85,10 @@ def test_a_run_is_shown_with_its_journal(url: str) -> None:
     assert [entry["type"] for entry in shown["history"]] == ["created"]
 
 
+def test_a_run_is_shown_without_entries_where_none_are_wanted(url: str) -> None:
+    assert answer("runs", "show", "one", "--url", url, "--last", "0")["history"] == []
+
+
 def test_people_get_tables(url: str) -> None:
     listed, shown = call("runs", "list", "--url", url), call("runs", "show", "one", "--url", url)
 

@@ -283,6 +283,18 @@ async def test_labels_are_texts_or_functions_of_input_and_id(app: App) -> None:
     assert output[3:] == [1, 1, "i"]
 
 
+async def test_an_option_of_zero_replaces_that_of_the_task(app: App, machine: Machine) -> None:
+    @task(priority=5)
+    async def handler(ctx: TaskContext[None]) -> None:
+        """Do nothing."""
+
+    run = await handler.options(priority=0).start(None)
+
+    head = (await machine.store.read(f"run/{run.id}")).head
+    assert head is not None
+    assert head.card.priority == 0
+
+
 async def test_the_error_of_a_label_reaches_the_caller(app: App, machine: Machine) -> None:
     def title(input: Any, id: str) -> str:
         raise ZeroDivisionError

@@ -145,7 +145,9 @@ class TaskContext(Generic[In]):
         self._calls, self._turn, self._app = calls, calls.turn, app
         self.cancel, self.shutdown = calls.turn.cancel, calls.turn.shutdown
         self.step = Step(calls, StepOptions())
-        self._input = cast("In", calls.turn.definition.input.load(calls.turn.run.start.input))
+        self._input = cast(
+            "In", calls.turn.definition.input.load(calls.turn.run.start.input, root="input")
+        )
 
     @property
     def id(self) -> str:
@@ -245,7 +247,7 @@ class TaskContext(Generic[In]):
             CodecError: the value cannot be written.
         """
         await self._turn.check_thrown()
-        data = self._app.client.dump(_ANY, value, f"an item of run {self.id!r}")
+        data = self._app.client.dump(_ANY, value, f"an item of run {self.id!r}", "item")
         await self._calls.emission.emit(data)
 
 
@@ -343,7 +345,7 @@ class Task(Generic[In, Out]):
         labels = own.labels
         return Created(
             own.name,
-            client.dump(own.input, input, f"the input of {self.name!r}"),
+            client.dump(own.input, input, f"the input of {self.name!r}", "input"),
             input_id or system.draw_id(),
             system.wall() + (delay.total_seconds() if delay else 0.0),
             over.queue or own.queue,

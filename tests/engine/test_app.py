@@ -464,9 +464,10 @@ async def test_the_real_machine_has_clocks_and_chance(nothing_is_left: None) -> 
 def test_a_mac_knows_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     system = System()
+    system.boot_session = ("/bin/echo", "-n", "kern.bootsessionuuid")
 
     assert system.boot() > 0
-    assert system.boot_id() == system.boot_id() != ""
+    assert system.boot_id() == system.boot_id() == "kern.bootsessionuuid"
 
 
 async def test_the_real_machine_waits_at_most_so_long(nothing_is_left: None) -> None:

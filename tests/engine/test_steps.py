@@ -632,6 +632,47 @@ def test_an_interrupted_step_is_unknown_with_other_arguments_too(make_world: Mak
     assert world.effects == ["pay"]
 
 
+@pytest.mark.parametrize("label", ["other", "begun"])
+def test_a_handler_that_never_rests_learns_that_a_step_is_unknown(
+    make_world: Make, label: str
+) -> None:
+    """Whoever comes later with what had begun must not run it, in this process or the next."""
+    world = make_world()
+    labels = iter(["begun", label, label])
+
+    async def pay(label: str) -> str:
+        world.does(label)
+        await asyncio.sleep(10)
+        return label
+
+    async def tick() -> None:
+        while True:  # noqa: ASYNC110 - it waits for nothing
+            await asyncio.sleep(0.1)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        ticking = asyncio.create_task(tick())
+        step, outcomes = ctx.step.options(at_most_once=True), list[str]()
+        for argument in (next(labels), "begun"):
+            try:
+                outcomes.append(await step("pay", pay, argument))
+            except StepUnknown:
+                outcomes.append("unknown")
+        ticking.cancel()
+        return outcomes
+
+    async def drive(app: App) -> Any:
+        return (await (await handler.options(app=app).start(None, id="r")).result()).output
+
+    assert world.live(drive, crash=Crash(3, after=False)) is DIED
+    if label == "other":  # once more, when the first is known to be unknown
+        assert world.live(drive, crash=Crash(3, after=False)) is DIED
+    answer = world.live(drive)
+
+    assert answer == (["unknown", "unknown"] if label == "other" else ["unknown", "begun"])
+    assert world.effects == (["begun"] if label == "other" else ["begun", "begun"])
+
+
 async def test_a_step_that_may_run_once_is_unknown_when_it_takes_too_long(
     app: App, machine: Machine
 ) -> None:

@@ -265,7 +265,7 @@ def test_what_has_an_outcome_is_not_under_way_any_more() -> None:
         9.0,
     )
 
-    run.evolve(Checkpointed("step", "a", 1, 0), 60.0)
+    run.evolve(Checkpointed("step", "a", 1, 0, digest="d"), 60.0)
 
     assert not run.unknown
     assert not run.tries

@@ -22,6 +22,7 @@ from outlast.engine.definition import TASKS
 from outlast.engine.hints import Hints
 from outlast.engine.payloads import MAX_PAYLOAD
 from outlast.engine.runs import Runs
+from outlast.engine.settings import seconds_of
 from outlast.engine.turn import MAX_NAME
 from outlast.engine.worker import Worker
 from outlast.errors import UsageError
@@ -125,15 +126,20 @@ class App:
         """
         return self._checked()
 
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether it was opened here, and not by a process of which this is a fork."""
+        return self._process == self._system.process_id()
+
     def _checked(self) -> Client:
         if self._client is None:
             raise UsageError(
                 f"the app on {self.url!r} is not open; use it inside `async with outlast.open(...)`"
             )
-        if self._process != os.getpid():
+        if not self.is_of_this_process:
             raise UsageError(
                 f"the app on {self.url!r} was opened in process {self._process}, and this is its "
-                f"fork {os.getpid()}; open an app of its own here"
+                f"fork {self._system.process_id()}; open an app of its own here"
             )
         if self._loop is not _running_loop():
             raise UsageError(
@@ -165,12 +171,13 @@ def open_app() -> App:
     """
     if (own := current.get()) is not None:
         return own
-    if len(_open) == 1:
-        return _open[0]
-    if not _open:
+    here = [app for app in _open if app.is_of_this_process] or _open
+    if len(here) == 1:
+        return here[0]
+    if not here:
         raise UsageError("no app is open; call this inside `async with outlast.open(...)`")
     raise UsageError(
-        f"{len(_open)} apps are open ({', '.join(repr(app.url) for app in _open)}); say which one: "
+        f"{len(here)} apps are open ({', '.join(repr(app.url) for app in here)}); say which one: "
         "task.options(app=app)"
     )
 
@@ -211,10 +218,8 @@ def open(  # noqa: A001 - `outlast.open`
     """
     if concurrency < 1:
         raise UsageError(f"concurrency is at least 1, not {concurrency!r}")
-    if lease < timedelta(seconds=1):
-        raise UsageError(f"lease is at least 1 s, not {lease!r}")
-    if grace < timedelta(0):
-        raise UsageError(f"grace is 0 or more, not {grace!r}")
+    seconds_of("lease", lease, least=timedelta(seconds=1))
+    seconds_of("grace", grace)
     if not queues or isinstance(queues, str):
         raise UsageError(f"queues is a sequence of one name or more, not {queues!r}")
     for what, name in (("namespace", namespace), *(("queue", queue) for queue in queues)):

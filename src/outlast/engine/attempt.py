@@ -274,7 +274,7 @@ class Attempt:
         error = asyncio.CancelledError() if root.cancelled() else root.exception()
         if error is None:
             try:
-                output = self._definition.output.dump(root.result())
+                output = self._definition.output.dump(root.result(), root="output")
                 check_size(output, self._around.max_payload, f"the output of {self._record.key!r}")
             except CodecError as unwritable:
                 error = unwritable

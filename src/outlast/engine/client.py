@@ -350,13 +350,13 @@ class Client:
 
     # What is written
 
-    def dump(self, codec: Codec[Any], value: Any, what: str) -> Json:
-        """Return the value as JSON.
+    def dump(self, codec: Codec[Any], value: Any, what: str, root: str) -> Json:
+        """Return the value as JSON; errors begin the path to what they refuse with `root`.
 
         Raises:
             CodecError: it cannot be written, or is too large.
         """
-        data = codec.dump(value)
+        data = codec.dump(value, root=root)
         check_size(data, self.around.max_payload, what)
         return data
 

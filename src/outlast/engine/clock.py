@@ -38,6 +38,8 @@ class Timer(Protocol):
 class System:
     """The real machine."""
 
+    boot_session: tuple[str, str, str] = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+    """What tells macOS's start from every other."""
     handlers: Threads
     """Threads for handlers."""
     steps: Threads
@@ -72,8 +74,9 @@ class System:
 
     def _read_boot_id(self) -> str:
         if sys.platform == "darwin":
-            asked = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
-            told = subprocess.run(asked, capture_output=True, check=True, text=True)  # noqa: S603
+            told = subprocess.run(  # noqa: S603 - a program of the system's own
+                self.boot_session, capture_output=True, check=True, text=True
+            )
             return told.stdout.strip()
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from outlast.codec import ErrorRecord, codec_for, from_text
 from outlast.engine.client import check_id, id_of
-from outlast.engine.settings import check_name
+from outlast.engine.settings import check_name, seconds_of
 from outlast.errors import (
     RunError,
     TaskAborted,
@@ -143,6 +143,8 @@ class TaskRun(Generic[Out_co]):
             TaskNotFound: it was deleted.
             TimeoutError: it did not end within `timeout`.
         """
+        if timeout is not None:
+            seconds_of("a timeout", timeout)
         ended = self._client.wait_until_ended(self._key, self._first)
         if timeout is None:
             event = await ended
@@ -170,7 +172,9 @@ class TaskRun(Generic[Out_co]):
             case Aborted():
                 raise TaskAborted(f"run {self.id!r} was aborted{reason}")
             case Ended(Status.COMPLETED, output):
-                return (self._definition.output if self._definition else _PLAIN).load(output)
+                return (self._definition.output if self._definition else _PLAIN).load(
+                    output, root="output"
+                )
             case Ended(Status.CANCELLED):
                 raise TaskCancelled(f"run {self.id!r} was cancelled{reason}")
             case Ended(Status.TIMED_OUT):
@@ -202,7 +206,7 @@ class TaskRun(Generic[Out_co]):
             raise UsageError(f"a signal's name is without '#', not {name!r}")
         if id is not None:
             check_id(id)
-        data = self._client.dump(_codec_of(value), value, f"the signal {name!r}")
+        data = self._client.dump(_codec_of(value), value, f"the signal {name!r}", "signal")
         await self._client.signal(self._key, self._first, name, data, id)
 
     async def cancel(self, reason: str | None = None) -> None:

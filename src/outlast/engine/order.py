@@ -118,17 +118,27 @@ class Order:
         """Whether an outcome is there that the handler waits for, and may not be given yet."""
         return self._next_late() is not None
 
-    async def stray(self, is_free: Callable[[], bool]) -> bool:
-        """Wait until `is_free()`; return False when the handler has come to rest before that."""
+    async def stray(self, is_free: Callable[[], bool], patience: float | None = None) -> bool:
+        """Wait until `is_free()`; return False when the handler has come to rest before that.
+
+        Or when `patience` seconds have passed: something may keep a handler from ever resting.
+        """
         if is_free():
             return True
         with self.waiting() as stray:
             self._strays[stray] = is_free
             self._keep()
+            timer = None
+            if patience is not None:
+                timer = self._system.call_later(
+                    patience, lambda: None if stray.done() else stray.set_result(False)
+                )
             try:
                 return bool(await stray)
             finally:
                 del self._strays[stray]
+                if timer is not None:
+                    timer.cancel()
 
     def close(self) -> None:
         """Hand nothing over any more."""

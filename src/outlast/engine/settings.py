@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from outlast.engine.definition import Labels
@@ -27,6 +28,18 @@ def check_name(what: str, name: object) -> None:
     """
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise UsageError(f"{what} is a str of 1 to {MAX_NAME} characters, not {name!r}")
+
+
+def seconds_of(what: str, duration: object, *, least: timedelta = timedelta(0)) -> float:
+    """Return the seconds of a duration.
+
+    Raises:
+        UsageError: it is no timedelta, or less than `least`.
+    """
+    if not isinstance(duration, timedelta) or duration < least:
+        bound = f"{least.total_seconds():g} s" if least else "0"
+        raise UsageError(f"{what} is a timedelta of {bound} or more, not {duration!r}")
+    return duration.total_seconds()
 
 
 def text_of(what: str, label: str | Callable[..., object] | None, limit: int, *of: Any) -> str:

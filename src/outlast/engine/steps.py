@@ -21,6 +21,7 @@ from outlast.codec import ErrorRecord, digest, result_codec
 from outlast.engine.clock import end
 from outlast.engine.payloads import check_size
 from outlast.engine.retry import RetryPolicy
+from outlast.engine.settings import seconds_of
 from outlast.engine.turn import MAX_NAME, inside
 from outlast.errors import CodecError, StepMismatch, StepUnknown, UsageError
 from outlast.model.events import Checkpointed, Slot, StepBegan, StepTried
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from outlast.model.run import Checkpoint
 
 _ONCE: Final = RetryPolicy(1)
+
+_PATIENCE: Final = 5.0
+"""Seconds that a call waits for the at-most-once step that was interrupted to be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,10 @@ class StepOptions:
     def __post_init__(self) -> None:
         if self.at_most_once and self.retry is not None:
             raise UsageError("a step with at_most_once=True is never run again: it takes no retry")
-        if self.timeout is not None and self.timeout <= timedelta(0):
-            raise UsageError(f"a step's timeout is more than 0, not {self.timeout!r}")
+        if self.timeout is not None:
+            seconds_of("a step's timeout", self.timeout, least=timedelta(milliseconds=1))
+        if self.retry is not None and not isinstance(self.retry, RetryPolicy):
+            raise UsageError(f"a step's retry is a RetryPolicy, not {self.retry!r}")
         if self.key is not None and not 0 < len(self.key) <= MAX_NAME:
             raise UsageError(f"a step's key has 1 to {MAX_NAME} characters, not {self.key!r}")
 
@@ -126,6 +132,8 @@ class Steps:
         self._turn, self._emission = turn, emission
         self._clusters: dict[str, _Cluster] = {}
         self._used: set[Slot] = set()
+        self._not_to_run: set[Slot] = set()
+        self._suspected: dict[str, set[str]] = defaultdict(set)  # digests, by name
         recorded = {s: c.event for s, c in turn.run.checkpoints.items() if s.kind == "step"}
         self._spans = _spans_of(recorded)
         # Those that overlapped with no other, and were not asked for yet.
@@ -186,7 +194,7 @@ class Steps:
                 if cluster.sealed:
                     cluster.sealed.set_result(None)
 
-    async def _find(
+    async def _find(  # noqa: PLR0911 - each return is one rule
         self, name: str, number: int, mark: Callable[[], str]
     ) -> tuple[Slot, Checkpoint | None]:
         """Return where this call is recorded, or is to be recorded, and what is there."""
@@ -196,18 +204,27 @@ class Steps:
         if span is None and own in self._alone:
             self._alone.discard(own)
             return own, checkpoints[own]
-        if span is None and not interrupted.untaken:
+        suspected = self._suspected.get(name, ())
+        if span is None and not interrupted.untaken and not suspected:
             return own, None
         wanted = mark()
         if span is not None and (slot := span.take(wanted)):
             return slot, checkpoints[slot]
+        if wanted in suspected:
+            return self._unknown(self._free(name, number)), None
         if slot := interrupted.take(wanted):
-            return slot, None
+            return self._unknown(slot), None
+        is_certain = span is not None and bool(span.untaken)
         if not await self._turn.order.stray(
-            lambda: not interrupted.untaken and (span is None or not span.untaken)
+            lambda: not interrupted.untaken and (span is None or not span.untaken),
+            None if is_certain else _PATIENCE,
         ):
-            if interrupted.take_at(own):  # it was passed other arguments, and is all the same
-                return own, None
+            if mark_begun := interrupted.untaken.get(own):
+                # It is the one that was interrupted, with other arguments; or it is another, and
+                # that one comes yet. Neither may be run.
+                interrupted.take_at(own)
+                self._suspected[name].add(mark_begun)
+                return self._unknown(own), None
             if span is not None and span.untaken:
                 left = ", ".join(repr(str(slot)) for slot in span.untaken)
                 raise StepMismatch(
@@ -217,6 +234,13 @@ class Steps:
                 )
         self._turn.raise_thrown()
         return self._free(name, number if span is None else span.low), None
+
+    def _unknown(self, slot: Slot) -> Slot:
+        """Take note that the call which is recorded there must not be run."""
+        recorded = slot in self._turn.run.checkpoints
+        slot = self._free(slot.name, slot.number) if recorded else slot
+        self._not_to_run.add(slot)
+        return slot
 
     def _free(self, name: str, number: int) -> Slot:
         """Return the first slot from this number on in which nothing is recorded, or is to be."""
@@ -231,7 +255,7 @@ class Steps:
         self, call: _Call, body: Callable[[], Any], function: Callable[..., Any], codec: Any
     ) -> Any:
         turn, slot = self._turn, call.slot
-        if slot in turn.run.unknown:
+        if slot in self._not_to_run:
             unknown = StepUnknown(
                 f"the step {str(slot)!r} may run at most once and was interrupted: whether it took "
                 "effect is not known"

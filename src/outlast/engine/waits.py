@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from outlast.engine.clock import end
-from outlast.errors import StoreError, UsageError
+from outlast.engine.settings import seconds_of
+from outlast.errors import StoreError
 from outlast.model.events import Checkpointed, Decision, Slot, TimerSet
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Waits:
     async def sleep(self, name: str, duration: timedelta) -> None:
         """Return when `duration` has passed since this call was first made."""
         turn = self._turn
-        seconds = _seconds("a sleep's duration", duration)
+        seconds = seconds_of("a sleep's duration", duration)
         slot = Slot("sleep", name, await turn.enter("sleep", name))
         if checkpoint := turn.recorded(slot):
             await turn.hand_over(checkpoint)
@@ -64,7 +65,7 @@ class Waits:
             TimeoutError: there was none when the timeout had passed since this call was first made.
         """
         turn = self._turn
-        seconds = None if timeout is None else _seconds("a wait's timeout", timeout)
+        seconds = None if timeout is None else seconds_of("a wait's timeout", timeout)
         slot = Slot("wait", name, await turn.enter("wait", name))
         checkpoint = turn.recorded(slot)
         if checkpoint is not None:
@@ -79,7 +80,7 @@ class Waits:
                 await self._take_turn(slot)
         if checkpoint.event.timed_out:
             raise TimeoutError(f"no signal {name!r} came within {timeout}")
-        return codec.load(checkpoint.event.value)
+        return codec.load(checkpoint.event.value, root="signal")
 
     async def _take_turn(self, slot: Slot) -> None:
         """Return when the handler may be given the outcome; it counts if that is cancelled, too."""
@@ -181,9 +182,3 @@ class Waits:
 def _settled(waiter: _Waiter, value: Json, *, timed_out: bool = False) -> Checkpointed:
     slot = waiter.slot
     return Checkpointed("wait", slot.name, slot.number, waiter.after, value, timed_out=timed_out)
-
-
-def _seconds(what: str, duration: object) -> float:
-    if not isinstance(duration, timedelta) or duration < timedelta(0):
-        raise UsageError(f"{what} is a timedelta of 0 or more, not {duration!r}")
-    return duration.total_seconds()

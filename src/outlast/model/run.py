@@ -200,7 +200,8 @@ class Run:
         self.timers.pop(slot, None)
         if event.always:  # else another attempt runs it again, and takes back what it emitted
             self.streamed.pop(slot, None)
-        self.unknown.pop(slot, None)
+        if self.unknown.get(slot) == event.digest:
+            del self.unknown[slot]  # else one with other arguments had begun there
 
     def _take_signal(self, name: str) -> None:
         queue = self.signals.get(name)

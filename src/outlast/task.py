@@ -34,7 +34,7 @@ from outlast.engine.definition import (
 )
 from outlast.engine.handles import TaskResult, TaskRun
 from outlast.engine.rest import turn_of
-from outlast.engine.retry import RetryPolicy
+from outlast.engine.retry import RetryPolicy, check_policy
 from outlast.engine.runs import Page, Runs, get
 from outlast.engine.settings import (
     MAX_DESCRIPTION,
@@ -564,8 +564,7 @@ def _check_orders(queue: object, priority: object, retry: object) -> None:
     check_name("a queue", queue)
     if type(priority) is not int:
         raise UsageError(f"priority is an int, the larger goes first, not {priority!r}")
-    if not (retry is None or isinstance(retry, RetryPolicy)):
-        raise UsageError(f"retry is a RetryPolicy, such as RetryPolicy(3), not {retry!r}")
+    check_policy("retry", retry)
 
 
 def _check_errors(errors: object) -> None:

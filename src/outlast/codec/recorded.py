@@ -178,7 +178,8 @@ def _text(make: Callable[[], str], limit: int) -> str:
 
 
 def _members_of(error: BaseException) -> Sequence[BaseException]:
-    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    members: Sequence[BaseException] = getattr(error, "exceptions", ()) if _is_group(error) else ()
+    return members
 
 
 def _args_of(error: BaseException) -> list[Json] | None:

@@ -98,3 +98,13 @@ class RetryPolicy:
             backoff=data["backoff"],
             jitter=data["jitter"],
         )
+
+
+def check_policy(what: str, policy: object) -> None:
+    """Refuse what is no policy, nor None.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if policy is not None and not isinstance(policy, RetryPolicy):
+        raise UsageError(f"{what} is a RetryPolicy, such as RetryPolicy(3), not {policy!r}")

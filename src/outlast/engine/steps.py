@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast.codec import ErrorRecord, digest, result_codec
 from outlast.engine.clock import end
 from outlast.engine.payloads import check_size
-from outlast.engine.retry import RetryPolicy
+from outlast.engine.retry import RetryPolicy, check_policy
 from outlast.engine.settings import seconds_of
 from outlast.engine.turn import MAX_NAME, inside
 from outlast.errors import CodecError, StepMismatch, StepUnknown, UsageError
@@ -57,8 +57,7 @@ class StepOptions:
             raise UsageError("a step with at_most_once=True is never run again: it takes no retry")
         if self.timeout is not None:
             seconds_of("a step's timeout", self.timeout, least=timedelta(milliseconds=1))
-        if self.retry is not None and not isinstance(self.retry, RetryPolicy):
-            raise UsageError(f"a step's retry is a RetryPolicy, not {self.retry!r}")
+        check_policy("a step's retry", self.retry)
         if self.key is not None and not 0 < len(self.key) <= MAX_NAME:
             raise UsageError(f"a step's key has 1 to {MAX_NAME} characters, not {self.key!r}")
 

@@ -51,6 +51,8 @@ class OpenFile:
     writer: Writer
     readers: Readers
     watcher: Watcher
+    users: int
+    is_inherited: bool
 
     def __init__(self, path: Path, identity: Identity, synchronous: Synchronous) -> None:
         self.path, self.identity = path, identity

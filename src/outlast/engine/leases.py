@@ -143,8 +143,8 @@ class Leases:
     def _patience(self, fences: Iterable[Fence], now: float) -> float:
         """Return how long to wait for an answer: not so long that a lease ends meanwhile."""
         with self._lock:
-            untils = [self._kept[fence].until for fence in fences if fence in self._kept]
-        left = min(untils, default=now) - _MARGIN * self.ttl - now
+            ends = [self._kept[fence].until for fence in fences if fence in self._kept]
+        left = min(ends, default=now) - _MARGIN * self.ttl - now
         return min(max(left, _MARGIN * self.ttl / 2), self.ttl / _BEATS)
 
     def _ends_soon(self, fence: Fence) -> bool:

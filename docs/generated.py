@@ -42,6 +42,7 @@ def examples() -> list[tuple[str, Any]]:
         ("a worker takes it over after a crash", events.AttemptBegan(died=True)),
         ("a worker takes it up again", events.AttemptBegan(died=False)),
         ("the handler raised, and is tried again", events.AttemptFailed(None, 0.0)),
+        ("the handler only waits, and leaves memory", events.Parked()),
         ("its worker shuts down and hands it back", events.HandedBack(0.0)),
         ("the handler returned", decisions.returned(None)),
         ("the handler raised, and no retry is left", failed),

@@ -329,6 +329,43 @@ def steps_that_stream(world: World) -> Drive:
     return drive
 
 
+def waits_out_of_memory(world: World) -> Drive:
+    """Each wait is left, and entered again with others beside it; no branch is taken twice."""
+
+    async def work(label: str) -> str:
+        return does(world, label)
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> list[str]:
+        tasks = {asyncio.create_task(ctx.wait(name, str)) for name in "abc"}
+        pause = asyncio.create_task(ctx.sleep("pause", timedelta(seconds=8)))
+        order: list[str] = []
+        try:
+            while tasks:
+                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                order += sorted(one.result() for one in done)
+                await ctx.step("after " + "".join(order), str)
+            await pause
+            await ctx.emit("paused")
+        finally:
+            tidied = await ctx.step("tidy", work, "tidy")
+        return [*sorted(order), tidied]
+
+    async def drive(app: App) -> Outcome:
+        run = await handler.options(app=app).start(None, id="r")
+        for name in "bac":
+            await asyncio.sleep(2)
+            if (await run.refresh()).status in ("pending", "running"):
+                await run.signal(name, name, id=name)
+        outcome = await outcome_of(run)
+        slots = run_of(world.store, "r").checkpoints
+        branches = [slot.name for slot in slots if slot.name.startswith("after")]
+        assert all(branches[-1].startswith(branch) for branch in branches), branches
+        return outcome
+
+    return drive
+
+
 def in_threads(world: World) -> Drive:
     def work(label: str) -> str:
         return does(world, label)
@@ -402,6 +439,7 @@ SCENARIOS = [
     no_attempt_succeeds,
     signals_in_their_order,
     steps_that_stream,
+    waits_out_of_memory,
     in_threads,
     stopped_while_it_works,
     cancelled_while_it_waits,

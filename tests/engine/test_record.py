@@ -391,6 +391,7 @@ async def test_a_worker_may_take_a_run_again_before_it_knows_that_it_had_lost_it
     @task
     async def handler(ctx: TaskContext[None]) -> str:
         entered.append(ctx.entry_mode)
+        await asyncio.sleep(2 * LEASE)
         return await ctx.wait("go", str)
 
     async with machine.open():

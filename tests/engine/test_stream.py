@@ -419,6 +419,7 @@ async def test_a_handler_that_was_stopped_emits_nothing_more(machine: Machine) -
     @task
     async def handler(ctx: TaskContext[None]) -> None:
         await ctx.emit("before")
+        beside = asyncio.ensure_future(asyncio.sleep(60))  # so it waits in memory
         while len(swallowed) < 5:
             try:
                 await ctx.sleep("a while", timedelta(seconds=10))
@@ -428,6 +429,7 @@ async def test_a_handler_that_was_stopped_emits_nothing_more(machine: Machine) -
                 await ctx.emit("after")
             except BaseException as error:  # noqa: BLE001 - it swallows everything
                 swallowed.append(error)
+        assert beside.done()
 
     async with machine.open():
         run = await handler.start(None)

@@ -89,7 +89,9 @@ class App:
             stack.callback(hints.close)
             variables = copy_context()
             variables.run(current.set, self)
-            around = Surroundings(self._store, self._system, hints, variables, self.max_payload)
+            around = Surroundings(
+                self._store, self._system, hints, variables, self.max_payload, asyncio.Event()
+            )
             if self._has_worker:
                 self._worker = Worker(
                     around,

@@ -10,16 +10,17 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord
 from outlast.engine.emission import Emission
+from outlast.engine.parking import Parking
 from outlast.engine.payloads import check_size
 from outlast.engine.record import Decide, Record
-from outlast.engine.rest import expect, stop_all, turn_of
+from outlast.engine.rest import Survey, ended_by, expect, stop_all, turn_of
 from outlast.engine.retry import RetryPolicy
 from outlast.engine.steps import Steps
 from outlast.engine.turn import Turn
@@ -27,7 +28,7 @@ from outlast.engine.waits import Waits
 from outlast.errors import CodecError, Corrupt, Fenced, StoreError, Unwound
 from outlast.model import decisions
 from outlast.model.decisions import Entrance
-from outlast.model.events import Decision, Ended, HandedBack, Status
+from outlast.model.events import Decision, Ended, HandedBack, Parked, Status
 from outlast.model.run import Run
 
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ log: Final = logging.getLogger("outlast")
 STOPS_WITHIN: Final = 1.0
 """Seconds that a handler has to end when it is stopped, twice; then it is abandoned."""
 
-_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between two looks whether a cancelled run only waits; the last one from then on."""
-
-
 _PUT_BACK_FOR: Final = 30.0
 """Seconds for which a run rests after an error of our own."""
 
@@ -56,6 +53,11 @@ class Stop(Enum):
     LEASE_LOST = "lease_lost"
     SHUTDOWN = "shutdown"
     CANCELLED = "cancelled"
+    PARKED = "parked"
+
+
+_WITH_AN_END: Final = (Stop.CANCELLED, Stop.PARKED)
+"""Those after which something is to be written, however long the store takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +80,40 @@ class Surroundings:
     hints: Hints
     variables: contextvars.Context
     max_payload: int
+    waiting: asyncio.Event  # set when a handler begins to wait, or one that waits is cancelled
 
 
 class Attempt:
-    """One entry into a handler, or what takes its place."""
+    """One entry into a handler, or what takes its place.
+
+    Attributes:
+        has_swallowed: the handler did not let pass that it was to leave memory.
+    """
 
     def __init__(
-        self, surroundings: Surroundings, record: Record, definition: Definition, *, is_new: bool
+        self,
+        surroundings: Surroundings,
+        record: Record,
+        definition: Definition,
+        *,
+        is_new: bool,
+        may_park: bool,
     ) -> None:
         self._around, self._record, self._definition = surroundings, record, definition
         self._is_new = is_new  # made, and taken up, in one write
+        self._may_park, self.has_swallowed = may_park, False
         self._stop: Stop | None = None
         self._stopped = asyncio.Event()
         self._turn: Turn | None = None
         self._waits: Waits | None = None
+        self._parking: Parking | None = None
+        self._parked = Parked()
         self._looking: asyncio.Task[None] | None = None
-        self._ending: asyncio.Task[None] | None = None
         self._is_asked_to_shut_down = False
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether the handler waits for nothing but sleeps and signals."""
-        return self._turn is not None and self._turn.is_at_rest
+        record.changed, record.behind = self._take_note, self.look
+        # From now on, not from the first entry on: a signal may follow a start at once.
+        self._listening = ExitStack()
+        self._listening.enter_context(surroundings.hints.listening(record.key, self._hear))
 
     async def run(self) -> bool:
         """Take the run up, enter its handler, and write what comes of it.
@@ -107,44 +121,42 @@ class Attempt:
         Return whether its code has stopped: else the lease is left to its end.
         """
         record = self._record
-        with self._around.hints.listening(record.key, self._hear):
-            record.changed, record.behind = self._take_note, self.look
-            try:
-                if not self._is_new:
-                    await record.catch_up()
-                    if not await self._take_up():
-                        return True
-                return await self._enter()
-            except Fenced:
-                return True  # somebody else goes on with it, or it has ended
-            except Corrupt as error:
-                log.error("%s cannot be read, and is ended: %s", record.key, error)  # noqa: TRY400
-                data = ErrorRecord.from_exception(error).dump()
-                await self._clean_up_after_error()
-                await record.give_up(Ended(Status.FAILED, error=data, reason=str(error)))
-                return True
-            except StoreError:
-                raise
-            except Exception:
-                # Ours, not the handler's: the run is neither failed for it, nor tried in a hurry.
-                log.exception("%s is put back: an error of outlast's own", record.key)
-                if has_stopped := await self._clean_up_after_error():
-                    due = self._around.system.wall() + _PUT_BACK_FOR
-                    await self._write(lambda _: [HandedBack(due)], releases=True)
-                return has_stopped
-            finally:
-                record.stop()
-                if self._ending is not None:
-                    self._ending.cancel()
-                self._turn = self._waits = None  # what is heard from now on concerns nobody
+        try:
+            if not self._is_new:
+                await record.catch_up()
+                if not await self._take_up():
+                    return True
+            return await self._enter()
+        except Fenced:
+            return True  # somebody else goes on with it, or it has ended
+        except Corrupt as error:
+            log.error("%s cannot be read, and is ended: %s", record.key, error)  # noqa: TRY400
+            data = ErrorRecord.from_exception(error).dump()
+            await self._clean_up_after_error()
+            await record.give_up(Ended(Status.FAILED, error=data, reason=str(error)))
+            return True
+        except StoreError:
+            raise
+        except Exception:
+            # Ours, not the handler's: the run is neither failed for it, nor tried in a hurry.
+            log.exception("%s is put back: an error of outlast's own", record.key)
+            if has_stopped := await self._clean_up_after_error():
+                due = self._around.system.wall() + _PUT_BACK_FOR
+                await self._write(lambda _: [HandedBack(due)], releases=True)
+            return has_stopped
+        finally:
+            record.stop()
+            self._listening.close()
+            # What is heard from now on concerns nobody.
+            self._turn = self._waits = self._parking = None
 
     def stop(self, stop: Stop) -> None:
         """End the attempt from outside; the first reason counts."""
+        if stop not in _WITH_AN_END:  # also where such an end is being written
+            self._record.stop()
         if self._stop is None:
             self._stop = stop
             self._stopped.set()
-            if stop is not Stop.CANCELLED:  # else its end is still to be written
-                self._record.stop()
             if self._turn is not None:
                 if stop is Stop.LEASE_LOST:
                     self._turn.ask_to_stop("lease_lost")
@@ -183,17 +195,34 @@ class Attempt:
             self.stop(Stop.ABORTED)
         elif self._turn is not None and run.cancel is not None:
             self._turn.ask_to_stop("cancel")
-            if self._ending is None:
-                self._ending = self._around.system.spawn(self._end_at_rest(), "end at rest")
+            self._around.waiting.set()
         if self._waits is not None:
             self._waits.settle()
 
-    async def _end_at_rest(self) -> None:
-        """End a run that was asked to stop when its handler only waits: nobody else would."""
-        pauses = iter(_PAUSES)
-        while not self.is_at_rest:
-            await self._around.system.sleep(next(pauses, _PAUSES[-1]))
-        self.stop(Stop.CANCELLED)
+    # Waiting out of memory
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the handler, or a part of it, waits for what the engine ends."""
+        return self._parking is not None and self._parking.is_waiting and self._stop is None
+
+    def rests(self, found: Survey) -> Stop | None:
+        """Return how the attempt is to be stopped because its handler only waits.
+
+        A run that was asked to stop ends; any other one is parked when it has waited for a while.
+
+        Args:
+            found: a survey after which the loop has not gone on.
+        """
+        turn, parking = self._turn, self._parking
+        parked = parking.look(found[turn]) if turn and parking and self.is_waiting else None
+        if parking is None or parked is None:
+            return None
+        if self._record.run.cancel is not None and not parked.watches_cancel:
+            return Stop.CANCELLED
+        self._parked = parked
+        may_park = self._may_park and parking.is_long(parked)
+        return Stop.PARKED if may_park or self._is_asked_to_shut_down else None
 
     # From the lease to the handler
 
@@ -215,10 +244,11 @@ class Attempt:
         turn = Turn(self._record, system, definition, self._around.max_payload)
         emission = Emission(turn)
         calls = Calls(turn, emission, Steps(turn, emission), Waits(turn), turn.loop)
-        if turn.run.attempt or turn.run.recoveries:
+        if turn.run.entries > 1:
             await emission.resume()
         self._turn, self._waits = turn, calls.waits
         turn.lost = lambda: self.stop(Stop.LEASE_LOST)
+        turn.order.began = self._around.waiting.set
         if self._is_asked_to_shut_down:
             turn.ask_to_stop("shutdown")
         self._take_note()
@@ -228,6 +258,7 @@ class Attempt:
         variables.run(turn_of.set, turn)
         root = system.spawn(self._call(calls), definition.name, context=variables)
         turn.root = root
+        self._parking = Parking(calls)
         emission.begin(root)
         stopped = system.spawn(self._stopped.wait(), "stopped")
         await asyncio.wait({root, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -260,7 +291,23 @@ class Attempt:
         elif stop is Stop.SHUTDOWN and has_stopped:
             due = self._around.system.wall()
             await self._write(lambda _: [HandedBack(due)], releases=True)
+        elif root is not None and stop is Stop.PARKED:
+            await self._write_parked(root, has_stopped=has_stopped)
         return has_stopped
+
+    async def _write_parked(self, root: asyncio.Task[Any], *, has_stopped: bool) -> None:
+        parked, now = self._parked, self._around.system.wall()
+        if not (has_stopped and ended_by(root, Unwound)):
+            self.has_swallowed = True
+            parked = parked._replace(due=now)
+            log.warning(
+                "%s did not let pass that it was to leave memory while it waits: it catches "
+                "BaseException, raises an error of its own, or does not end; it is entered again, "
+                "and stays in memory",
+                self._record.key,
+            )
+        # At an edge: a signal that came while the handler unwound must not be parked with it.
+        await self._write(lambda run: [decisions.park(run, parked, now)], releases=has_stopped)
 
     async def _write(self, decide: Decide, *, releases: bool) -> None:
         """Write what ends the attempt, unless the run has ended meanwhile."""

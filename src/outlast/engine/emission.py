@@ -69,6 +69,10 @@ class Emission:
             self._offset = newest.offset
             if newest.turn == self._turn.run.turn:
                 self._outside = self._to_skip = newest.outside
+            if isinstance(newest, TakenBack):  # it need not be taken back again
+                for slot, after in self._turn.run.streamed.items():
+                    if (str(slot), after) == (newest.step, newest.after):
+                        self._retracted[slot] = after
 
     def begin(self, root: asyncio.Task[object]) -> None:
         """Emit what the handler, whose own task is `root`, gives from now on."""
@@ -96,6 +100,11 @@ class Emission:
         else:
             self._flush_soon()
 
+    @property
+    def is_buffered(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._waiting)
+
     def retract(self, slot: Slot) -> None:
         """Take back what an earlier try of this step emitted, if it did."""
         after = self._turn.run.streamed.get(slot)
@@ -116,7 +125,7 @@ class Emission:
 
     async def _count_accepted(self) -> Counter[str]:
         beside, after, turn = Counter[str](), 0, self._turn
-        is_read = not turn.run.attempt and not turn.run.recoveries
+        is_read = turn.run.entries == 1
         while not is_read:
             try:
                 entries = await turn.record.read_stream(after, limit=_PAGE)

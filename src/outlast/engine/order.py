@@ -8,20 +8,28 @@ nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from outlast.engine.clock import System
-from outlast.engine.rest import Held, held_by, settle
+from outlast.engine.rest import Belongings, Held, held_by, settle
+from outlast.model.events import Asked
 
 _PATIENCE: Final = 0.02
 """Seconds for which a handler that never rests holds up an outcome; its order was never certain."""
 
 _LOOK_AGAIN: Final = 1.0
 """Seconds, at most, until a handler that something else holds is looked at again."""
+
+
+class Awaited(NamedTuple):
+    """What ends a wait: a time, in seconds since 1970, a signal, or whichever comes first."""
+
+    until: float | None = None
+    signal: Asked | None = None
 
 
 class Order:
@@ -48,7 +56,9 @@ class Order:
         self.handed = 0
         self._asked = asked
         self._is_live = is_live  # an outcome was given that nobody had recorded before
-        self.waits: set[asyncio.Future[Any]] = set()
+        self.waits: dict[asyncio.Future[Any], Awaited | None] = {}
+        self.waits_since = 0.0  # by the monotonic clock: when the latest wait began
+        self.began: Callable[[], None] = lambda: None
         self._system, self._mark = system, mark
         self._loop = asyncio.get_running_loop()
         self._late: set[asyncio.Future[Any]] = set()
@@ -59,14 +69,21 @@ class Order:
         self._is_asked = asyncio.Event()  # for an outcome that is recorded
 
     @contextmanager
-    def waiting(self) -> Generator[asyncio.Future[Any]]:
-        """Give a future that nothing but the engine ends."""
+    def waiting(self, awaited: Awaited | None = None) -> Generator[asyncio.Future[Any]]:
+        """Give a future that nothing but the engine ends.
+
+        Args:
+            awaited: what ends it, where that is recorded, so that it need not be waited for in
+                memory; None: something that happens here.
+        """
         future: asyncio.Future[Any] = self._loop.create_future()
-        self.waits.add(future)
+        self.waits[future] = awaited
+        self.waits_since = self._system.monotonic()
+        self.began()
         try:
             yield future
         finally:
-            self.waits.discard(future)
+            del self.waits[future]
 
     def asked(self) -> int:
         """Return how many outcomes the handler has been given, as it asks for another one.
@@ -118,6 +135,10 @@ class Order:
         """Whether an outcome is there that the handler waits for, and may not be given yet."""
         return self._next_late() is not None
 
+    def may_give(self, place: int) -> bool:
+        """Say whether nothing that was recorded before it is still to be given before it."""
+        return not self.is_behind and (self._is_live or self.handed >= place)
+
     async def stray(self, is_free: Callable[[], bool], patience: float | None = None) -> bool:
         """Wait until `is_free()`; return False when the handler has come to rest before that.
 
@@ -156,7 +177,7 @@ class Order:
             if late := self._next_late():
                 late.set_result(None)
             elif waiting := [stray for stray in self._strays if not stray.done()]:
-                if self.is_at_rest():
+                if self._is_at_rest():
                     waiting[0].set_result(False)
                     continue
                 # A step in flight, or something of the handler's own, may still ask for what is
@@ -174,7 +195,7 @@ class Order:
             heappop(by_place)
         return by_place[0][-1] if by_place else None
 
-    def is_at_rest(self) -> bool:
+    def _is_at_rest(self) -> bool:
         """Say whether the handler waits only for what the engine ends."""
         if self.is_behind:
             return False
@@ -183,3 +204,21 @@ class Order:
         except Held:
             return False
         return True
+
+    def awaits(
+        self, beside: Collection[asyncio.Future[Any]], belongings: Belongings
+    ) -> Sequence[Awaited]:
+        """Return what the handler waits for, if nothing else could wake it.
+
+        Args:
+            beside: other futures that it may wait for as well.
+            belongings: what it has, of a survey after which the loop has not gone on.
+
+        Raises:
+            Held: something else could, or it waits for what happens in memory only.
+        """
+        awaited = [wait for wait in self.waits.values() if wait is not None]
+        if len(awaited) < len(self.waits) or not awaited:
+            raise Held("it waits for something that is not recorded")
+        held_by(self._loop, self._mark, {*self.waits, *self._asked(), *beside}, belongings)
+        return awaited

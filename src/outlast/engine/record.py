@@ -82,6 +82,11 @@ class Record:
         self._heard += 1
         return not self._turn.locked() and self._hinted > self.run.revision
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being written or read."""
+        return self._turn.locked() or bool(self._waiting)
+
     async def catch_up(self) -> None:
         """Take up what others have written since.
 

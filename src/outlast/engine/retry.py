@@ -16,8 +16,8 @@ _MAX_ATTEMPTS = 1_000_000
 class RetryPolicy:
     """Try again after an error, at most `max_attempts` times in all.
 
-    The count is durable: a crash does not spend it. A run between two attempts holds no lease, and
-    any worker goes on with it.
+    The count is durable: a crash does not spend it. A run between two attempts, or one that only
+    waits for the next try of a step, holds no lease and no memory, and any worker goes on with it.
 
     Attributes:
         max_attempts: how often it is tried in all, the first time included.

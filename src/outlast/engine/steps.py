@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord, digest, result_codec
 from outlast.engine.clock import end
+from outlast.engine.order import Awaited
 from outlast.engine.payloads import check_size
 from outlast.engine.retry import RetryPolicy, check_policy
 from outlast.engine.settings import seconds_of
@@ -129,6 +130,7 @@ class Steps:
 
     def __init__(self, turn: Turn, emission: Emission) -> None:
         self._turn, self._emission = turn, emission
+        self.under_way = 0  # bodies that run
         self._clusters: dict[str, _Cluster] = {}
         self._used: set[Slot] = set()
         self._not_to_run: set[Slot] = set()
@@ -318,6 +320,7 @@ class Steps:
         timeout: timedelta | None,
     ) -> Any:
         mark = inside.set(slot)
+        self.under_way += 1
         try:
             if timeout is None:
                 return await self._enter_body(body, function)
@@ -328,6 +331,7 @@ class Steps:
                 f"the step {str(slot)!r} raised SystemExit({error.code!r})"
             ) from error
         finally:
+            self.under_way -= 1
             inside.reset(mark)
 
     async def _enter_body(self, body: Callable[[], Any], function: Callable[..., Any]) -> Any:
@@ -355,7 +359,7 @@ class Steps:
         turn = self._turn
         delay = until - turn.system.wall()
         if delay > 0:
-            with turn.order.waiting() as passed:
+            with turn.order.waiting(Awaited(until)) as passed:
                 timer = turn.system.call_later(delay, lambda: end(passed))
                 try:
                     await passed

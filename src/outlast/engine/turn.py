@@ -160,11 +160,6 @@ class Turn:
         finally:
             self._asking.discard(thread)
 
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether the handler waits for nothing but what the engine ends."""
-        return self.order.is_at_rest()
-
     def _asked(self) -> Collection[asyncio.Future[Any]]:
         """Return what the task of a plain handler waits for, while its thread waits for `ctx`."""
         if self.root is None or self.definition.is_async:
@@ -208,11 +203,8 @@ class Turn:
         That is at once, unless others were recorded with it: a replay gives them one by one.
         """
         self.check_room()
-        if await self.write(event) and not self.order.is_behind:
-            self.given(slot)
-        else:
-            await self.order.hand_over_new(self.run.checkpoints[slot].place)
-            self.raise_thrown()
+        is_alone = await self.write(event)
+        await self.give_in_turn(slot, is_alone=is_alone)
 
     def check_room(self) -> None:
         """Refuse one checkpoint too many."""
@@ -221,6 +213,19 @@ class Turn:
                 f"{self.record.key!r} has {MAX_CHECKPOINTS} checkpoints in one turn, as many as it "
                 "may; divide the work over several runs"
             )
+
+    async def give_in_turn(self, slot: Slot, *, is_alone: bool = True) -> None:
+        """Return when the handler may be given this new outcome.
+
+        A signal that came, or a time that passed, while the handler was out of memory is there
+        before the replay has caught up.
+        """
+        place = self.run.checkpoints[slot].place
+        if is_alone and self.order.may_give(place):
+            self.given(slot)
+        else:
+            await self.order.hand_over_new(place)
+            self.raise_thrown()
 
     def given(self, slot: Slot) -> None:
         """Count a recorded outcome as given to the handler."""

@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from outlast.engine.clock import end
+from outlast.engine.order import Awaited
 from outlast.engine.settings import seconds_of
 from outlast.errors import StoreError
-from outlast.model.events import Checkpointed, Decision, Slot, TimerSet
+from outlast.model.events import Asked, Checkpointed, Decision, Slot, TimerSet
 
 if TYPE_CHECKING:
     from outlast.codec import Codec, Json
@@ -48,9 +49,9 @@ class Waits:
             await turn.hand_over(checkpoint)
             return
         turn.check_room()
-        after = turn.order.asked()
-        until = await self._set_timer(slot, seconds)
-        with turn.order.waiting() as passed:
+        after = self._asked(slot)
+        until = await self._set_timer(slot, seconds, after)
+        with turn.order.waiting(Awaited(until)) as passed:
             timer = turn.system.call_later(until - turn.system.wall(), lambda: end(passed))
             try:
                 await passed
@@ -74,7 +75,7 @@ class Waits:
             turn.check_room()
             is_alone = await self._await_signal(slot, seconds)
             checkpoint = turn.run.checkpoints[slot]
-            if is_alone and not turn.order.is_behind:
+            if is_alone and turn.order.may_give(checkpoint.place):
                 turn.given(slot)
             else:
                 await self._take_turn(slot)
@@ -95,11 +96,12 @@ class Waits:
 
     async def _await_signal(self, slot: Slot, seconds: float | None) -> bool:
         """Return when the wait is settled, and whether no other was settled with it."""
-        turn, after = self._turn, self._turn.order.asked()
-        until = None if seconds is None else await self._set_timer(slot, seconds)
+        turn, after = self._turn, self._asked(slot)
+        until = None if seconds is None else await self._set_timer(slot, seconds, after)
         waiters = self._waiters[slot.name]
         with ExitStack() as stack:
-            waiter = _Waiter(slot, after, stack.enter_context(turn.order.waiting()))
+            awaited = Awaited(until, Asked(slot.name, slot.number, after))
+            waiter = _Waiter(slot, after, stack.enter_context(turn.order.waiting(awaited)))
             waiters.append(waiter)
             stack.callback(waiters.remove, waiter)
             if until is not None:
@@ -126,17 +128,26 @@ class Waits:
             await asyncio.wait({self._settling})
         return self._turn.thrown is None and waiter.slot in self._turn.run.checkpoints
 
-    async def _set_timer(self, slot: Slot, seconds: float) -> float:
+    def _asked(self, slot: Slot) -> int:
+        """Return how many outcomes had been given when this was asked for, the first time."""
+        return self._turn.run.asked.get(slot, self._turn.order.asked())
+
+    async def _set_timer(self, slot: Slot, seconds: float, after: int) -> float:
         turn = self._turn
         until = turn.run.timers.get(slot)
         if until is None:
             until = turn.system.wall() + seconds
-            await turn.write(TimerSet(slot.kind, slot.name, slot.number, until))
+            await turn.write(TimerSet(slot.kind, slot.name, slot.number, until, after))
         return until
 
     def _time_out(self, waiter: _Waiter) -> None:
         waiter.is_over = True
         self.settle()
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether an outcome of a wait is being written."""
+        return self._settling is not None and not self._settling.done()
 
     def settle(self) -> None:
         """Give signals to those who wait for them; end the waits whose time is over."""

@@ -14,6 +14,7 @@ from outlast.model.events import (
     CancelRequested,
     Decision,
     Ended,
+    Parked,
     Status,
     TurnBegan,
 )
@@ -49,7 +50,7 @@ def enter(  # noqa: PLR0911 - each case is one rule
     """
     if run.outcome is not None:
         return Entering(Entrance.PUT_BACK)
-    if run.cancel is not None:
+    if run.cancel is not None and not _watches_cancel(run):
         return Entering(Entrance.END, (cancelled(run),))
     if run.is_entered:
         if run.deaths + 1 >= max_recoveries:
@@ -58,11 +59,38 @@ def enter(  # noqa: PLR0911 - each case is one rule
             ended = Ended(Status.FAILED, error=error, reason=message, attempts=run.attempt + 1)
             return Entering(Entrance.END, (ended,))
         return Entering(Entrance.ENTER, (AttemptBegan(died=True),))
-    if run.due is not None and run.due > now:
+    if not _is_awaited(run, now):
         return Entering(Entrance.PUT_BACK)
     if run.turn == 0:
         return Entering(Entrance.ENTER, (TurnBegan(1),))
     return Entering(Entrance.ENTER, (AttemptBegan(died=False),))
+
+
+def _is_awaited(run: Run, now: float) -> bool:
+    """Say whether there is something to do for a run that rests."""
+    if run.parked is not None and _has_come(run, run.parked):
+        return True
+    return run.due <= now if run.due is not None else run.parked is None
+
+
+def _has_come(run: Run, parked: Parked) -> bool:
+    """Say whether something is there that enters the handler again."""
+    return run.cancel is not None or any(wait.name in run.signals for wait in parked.waits)
+
+
+def _watches_cancel(run: Run) -> bool:
+    """Say whether the handler, out of memory, waits for `ctx.cancel`."""
+    return run.parked is not None and run.parked.watches_cancel
+
+
+def park(run: Run, parked: Parked, now: float) -> Decision:
+    """Decide what becomes of a handler that was unwound because it only waits.
+
+    What came while it unwound enters it again at once.
+    """
+    if run.cancel is not None and not parked.watches_cancel:
+        return cancelled(run)
+    return parked._replace(due=now) if _has_come(run, parked) else parked
 
 
 def returned(output: Json) -> Ended:
@@ -89,7 +117,7 @@ def cancel(run: Run, reason: str | None, *, is_held: bool) -> Ended | CancelRequ
     """
     if run.outcome is not None or run.cancel is not None:
         return None
-    if run.is_resting and not is_held:
+    if run.is_resting and not is_held and not _watches_cancel(run):
         return Ended(Status.CANCELLED, reason=reason)
     return CancelRequested(reason)
 

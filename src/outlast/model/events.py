@@ -108,12 +108,16 @@ class StepStreamed(NamedTuple):
 
 
 class TimerSet(NamedTuple):
-    """A sleep, or a wait with a timeout, began; it is over at `until`."""
+    """A sleep, or a wait with a timeout, began; it is over at `until`.
+
+    `after` is how many outcomes the handler had been given then; -1: not certain.
+    """
 
     kind: Kind
     name: str
     number: int
     until: float
+    after: int = -1
 
 
 class Checkpointed(NamedTuple):
@@ -147,6 +151,28 @@ class AttemptFailed(NamedTuple):
 
     error: Json
     retry_at: float
+
+
+class Asked(NamedTuple):
+    """The `number`-th wait for a signal, asked for after so many outcomes had been given."""
+
+    name: str
+    number: int
+    after: int
+
+
+class Parked(NamedTuple):
+    """The handler waits for nothing but what is recorded, and leaves memory until `due`.
+
+    Attributes:
+        due: when the first of its timers ends; None: it waits for signals only.
+        waits: its waits for signals; any of these enters the handler again.
+        watches_cancel: it waits for `ctx.cancel` as well, which enters it again too.
+    """
+
+    due: float | None = None
+    waits: tuple[Asked, ...] = ()
+    watches_cancel: bool = False
 
 
 class HandedBack(NamedTuple):
@@ -194,6 +220,7 @@ Decision = (
     | TimerSet
     | Checkpointed
     | AttemptFailed
+    | Parked
     | HandedBack
     | Ended
     | Aborted
@@ -241,6 +268,7 @@ TYPE_OF: Final[Mapping[type[Any], str]] = {
     TimerSet: "timer_set",
     Checkpointed: "checkpointed",
     AttemptFailed: "attempt_failed",
+    Parked: "parked",
     HandedBack: "handed_back",
     Ended: "ended",
     Aborted: "aborted",
@@ -264,6 +292,7 @@ _DEFAULTS: Final[Mapping[type[Any], tuple[Any, ...]]] = {
 _FROM_JSON: Final[Mapping[str, Callable[[Any], Any]]] = {
     "status": Status,
     "span": lambda span: None if span is None else tuple(span),
+    "waits": lambda waits: tuple(Asked(*asked) for asked in waits),
 }
 """What makes a field of what JSON gives back."""
 

@@ -25,6 +25,7 @@ from outlast.model.events import (
     Ended,
     Event,
     HandedBack,
+    Parked,
     Signalled,
     Slot,
     Status,
@@ -37,7 +38,16 @@ from outlast.model.events import (
     decode,
 )
 
-_EDGES: Final = (Created, TurnBegan, AttemptBegan, AttemptFailed, HandedBack, Ended, Aborted)
+_EDGES: Final = (
+    Created,
+    TurnBegan,
+    AttemptBegan,
+    AttemptFailed,
+    Parked,
+    HandedBack,
+    Ended,
+    Aborted,
+)
 
 RUN: Final = "run"
 """The kind of journal that holds a run."""
@@ -70,12 +80,16 @@ class Run:
         is_entered: a worker entered the handler, and neither ended the attempt nor gave the run
             back.
         is_recovered: the attempt under way goes on after a crash or a hand-back.
+        entries: how often the handler was entered.
+        parked: what the handler waits for, while it is out of memory.
         attempt: how many attempts of this turn have failed.
         recoveries: how often the run was taken over from a process that died or gave it back.
         deaths: how often in a row, without a new checkpoint, the process that ran it died.
         checkpoints: the turn's outcomes; they are read, not run, when the handler is entered again.
         tries, timers, streamed: of what has no outcome yet: failed tries, ends of waits, and the
             stream's offset before the first item of a step's try.
+        asked: of sleeps and waits that have no outcome, how many outcomes the handler had been
+            given when it first asked for them.
         unknown: at-most-once steps that began and have no outcome, with their arguments' digests.
         signals: those that no wait has taken yet, oldest first.
     """
@@ -88,12 +102,15 @@ class Run:
     turn: int = 0
     is_entered: bool = False
     is_recovered: bool = False
+    entries: int = 0
+    parked: Parked | None = None
     attempt: int = 0
     recoveries: int = 0
     deaths: int = 0
     checkpoints: dict[Slot, Checkpoint] = field(default_factory=dict[Slot, Checkpoint])
     tries: dict[Slot, StepTried] = field(default_factory=dict[Slot, StepTried])
     timers: dict[Slot, float] = field(default_factory=dict[Slot, float])
+    asked: dict[Slot, int] = field(default_factory=dict[Slot, int])
     streamed: dict[Slot, int] = field(default_factory=dict[Slot, int])
     unknown: dict[Slot, str] = field(default_factory=dict[Slot, str])
     signals: dict[str, deque[Json]] = field(default_factory=dict[str, deque[Json]])
@@ -158,14 +175,20 @@ class Run:
                 self.tries[Slot("step", name, number)] = event
             case StepStreamed(name, number, after):
                 self.streamed[Slot("step", name, number)] = after
-            case TimerSet(kind, name, number, until):
+            case TimerSet(kind, name, number, until, after):
                 self.timers[Slot(kind, name, number)] = until
+                self.asked[Slot(kind, name, number)] = after
             case AttemptFailed(error, retry_at):
                 self._rest(retry_at)
                 self.attempt += 1
                 self.deaths = 0
                 self.retry_error = error
                 self._forget_failures()
+            case Parked(due, waits):
+                self._rest(due)
+                self.parked = event
+                asked = {Slot("wait", wait.name, wait.number): wait.after for wait in waits}
+                self.asked = {**asked, **self.asked}
             case HandedBack(due):
                 self._rest(due)
                 self.status = Status.PENDING
@@ -176,6 +199,7 @@ class Run:
         if self.is_entered or turn != self.turn + 1:
             raise NotAllowed(f"turn {turn}, but is_entered={self.is_entered} in turn {self.turn}")
         self.is_entered, self.turn, self.status = True, turn, Status.RUNNING
+        self.entries += 1
 
     def _enter_again(self, *, died: bool) -> None:
         if died is not self.is_entered or self.turn == 0:
@@ -184,7 +208,8 @@ class Run:
         self.is_recovered = died or self.status is Status.PENDING
         self.recoveries += self.is_recovered
         self.deaths += died
-        self.is_entered, self.status = True, Status.RUNNING
+        self.is_entered, self.status, self.parked = True, Status.RUNNING, None
+        self.entries += 1
 
     def _rest(self, due: float | None) -> None:
         self.is_entered, self.due = False, due
@@ -198,6 +223,7 @@ class Run:
         self.deaths = 0
         self.tries.pop(slot, None)
         self.timers.pop(slot, None)
+        self.asked.pop(slot, None)
         if event.always:  # else another attempt runs it again, and takes back what it emitted
             self.streamed.pop(slot, None)
         if self.unknown.get(slot) == event.digest:
@@ -219,7 +245,7 @@ class Run:
                 slot: Checkpoint(place, -1, old.event)
                 for place, (slot, old) in enumerate(kept.items())
             }
-        self.tries = {}
+        self.tries, self.asked = {}, {}
 
     def after(self, events: Iterable[Event]) -> Run:
         """Return the run as it would be, as far as its card goes; this one stays as it is."""

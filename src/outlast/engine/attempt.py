@@ -90,6 +90,8 @@ class Attempt:
         has_swallowed: the handler did not let pass that it was to leave memory.
     """
 
+    has_swallowed: bool
+
     def __init__(
         self,
         surroundings: Surroundings,

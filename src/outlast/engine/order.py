@@ -36,6 +36,7 @@ class Order:
     """What the handler of one turn was given, and what it waits for."""
 
     handed: int
+    waits_since: float
 
     def __init__(
         self,

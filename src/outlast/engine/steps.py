@@ -128,6 +128,8 @@ def _spans_of(recorded: Mapping[Slot, Checkpointed]) -> Mapping[str, Sequence[_S
 class Steps:
     """The steps of one entry into a handler."""
 
+    under_way: int
+
     def __init__(self, turn: Turn, emission: Emission) -> None:
         self._turn, self._emission = turn, emission
         self.under_way = 0  # bodies that run

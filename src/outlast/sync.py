@@ -11,7 +11,7 @@ import concurrent.futures
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import copy_context
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from outlast.engine.rest import turn_of
 from outlast.errors import Unwound
@@ -29,6 +29,9 @@ In = TypeVar("In")
 T = TypeVar("T")
 P = ParamSpec("P")
 
+_LOOKS_AGAIN: Final = 1.0
+"""Seconds between two looks whether the event loop that a thread waits for is still there."""
+
 
 class _Bridge:
     """Makes calls in the event loop for a thread."""
@@ -36,16 +39,38 @@ class _Bridge:
     def __init__(self, calls: Calls) -> None:
         self._turn = calls.turn
 
-    def ask(self, call: Coroutine[Any, Any, T]) -> T:
-        """Wait for the coroutine; raise what was thrown into the turn, if it was."""
+    def ask(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Wait for the coroutine that `call` gives, and return or raise what it does."""
+        loop, answer = self._turn.loop, concurrent.futures.Future[T]()
         context = copy_context()
         context.run(turn_of.set, self._turn)  # a thread that the handler has made knows nothing
-        try:
-            with self._turn.asking():
-                return context.run(asyncio.run_coroutine_threadsafe, call, self._turn.loop).result()
-        except concurrent.futures.CancelledError as error:
-            # That one is an `Exception`, and a handler must not take it for an error of the call.
-            raise self._turn.thrown or Unwound("the call was cancelled") from error
+
+        def begin() -> None:
+            task = loop.create_task(call())
+            task.add_done_callback(lambda _: _tell(task, answer))
+
+        with self._turn.asking():
+            try:
+                loop.call_soon_threadsafe(begin, context=context)
+                # A loop that is closed, or was stopped before it came to the call, answers nothing.
+                while not concurrent.futures.wait([answer], _LOOKS_AGAIN).done:
+                    if loop.is_closed():
+                        break
+            except RuntimeError as error:  # it is closed already
+                raise self._turn.thrown or Unwound("the app was left") from error
+        if not answer.done():
+            raise self._turn.thrown or Unwound("the app was left")
+        return answer.result()
+
+
+def _tell(task: asyncio.Task[T], answer: concurrent.futures.Future[T]) -> None:
+    if task.cancelled():
+        # A `CancelledError` of futures is an `Exception`: a handler would take it for the call's.
+        answer.set_exception(Unwound("the call was cancelled"))
+    elif (error := task.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(task.result())
 
 
 class Step:
@@ -68,7 +93,7 @@ class Step:
         self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
         """Call the function once, record what comes of it, and return that ever after."""
-        return self._bridge.ask(self._step(name, function, *args, **kwargs))
+        return self._bridge.ask(lambda: self._step(name, function, *args, **kwargs))
 
     def options(
         self,
@@ -95,7 +120,7 @@ class Flag:
 
     def wait(self, timeout: timedelta | None = None) -> bool:
         """Wait until it is set, at most `timeout`; return whether it is."""
-        return self._bridge.ask(self._wait(timeout))
+        return self._bridge.ask(lambda: self._wait(timeout))
 
     async def _wait(self, timeout: timedelta | None) -> bool:
         try:
@@ -186,7 +211,7 @@ class TaskContext(Generic[In]):
 
     def sleep(self, name: str, duration: timedelta) -> None:
         """Return when `duration` has passed since this call was first made, crashes included."""
-        self._bridge.ask(self._context.sleep(name, duration))
+        self._bridge.ask(lambda: self._context.sleep(name, duration))
 
     @overload
     def wait(self, signal: str, *, timeout: timedelta | None = None) -> Any: ...
@@ -196,11 +221,11 @@ class TaskContext(Generic[In]):
 
     def wait(self, signal: str, type: Any = Any, *, timeout: timedelta | None = None) -> Any:
         """Return the value of the next signal of this name; see `outlast.TaskContext.wait`."""
-        return self._bridge.ask(self._context.wait(signal, type, timeout=timeout))
+        return self._bridge.ask(lambda: self._context.wait(signal, type, timeout=timeout))
 
     def emit(self, value: Any) -> None:
         """Add an item, plain JSON, to the run's stream; see `outlast.TaskContext.emit`."""
-        self._bridge.ask(self._context.emit(value))
+        self._bridge.ask(lambda: self._context.emit(value))
 
 
 __all__ = ["Flag", "Step", "TaskContext"]

@@ -87,7 +87,7 @@ async def nothing_is_left() -> AsyncIterator[None]:
     assert not left, f"tasks are left: {left}"
     for thread in threading.enumerate():
         if thread.name.startswith("outlast"):
-            thread.join(1)
+            thread.join(5)  # it looks every second whether its loop is still there
             assert not thread.is_alive(), f"{thread.name} is left"
 
 

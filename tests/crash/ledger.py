@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines: list[Line] = []
+        self._size = 0
 
     def write(self, what: str, run: str = "", name: str = "") -> None:
         line = json.dumps(asdict(Line(what, run, name, os.getpid(), time.time())))
@@ -34,13 +37,18 @@ class Ledger:
 
     def lines(self, what: str = "", run: str = "", name: str = "") -> list[Line]:
         """Return the lines in their order; of what is named, only those that match it."""
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        lines = [Line(**json.loads(line)) for line in text.splitlines()]
+        self._read_on()
         return [
             line
-            for line in lines
+            for line in self._lines
             if what in ("", line.what) and run in ("", line.run) and name in ("", line.name)
         ]
+
+    def _read_on(self) -> None:
+        """Read what was appended since: it is never changed."""
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            file.seek(self._size)
+            added = file.read()
+            added = added[: added.rfind(b"\n") + 1]
+            self._size += len(added)
+            self._lines += [Line(**json.loads(line)) for line in added.splitlines()]

@@ -556,9 +556,10 @@ async def test_runs_are_listed_by_what_they_are(app: App, clock: FakeClock) -> N
     middle = []
     for number in range(4):
         middle.append(datetime.fromtimestamp(clock.wall(), UTC))
+        await asyncio.sleep(0.5)
         own = echo.options(source=f"s{number % 2}", tags={"n": str(number), "all": "x"})
         await own.run(number, id=f"r{number}", session_id=f"k{number // 2}")
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
     waiting = await patient.start(0, id="w")
 
     async def ids(**filters: Any) -> list[str]:

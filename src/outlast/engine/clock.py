@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -87,26 +88,41 @@ class System:
 
     async def sleep(self, delay: float) -> None:
         """Wait for `delay` seconds."""
-        passed = asyncio.get_running_loop().create_future()
+        await self.pause(delay, asyncio.get_running_loop().create_future())
+
+    async def pause(self, delay: float, passed: asyncio.Future[None]) -> None:
+        """Wait for a future that ends after `delay` seconds, unless something ends it before."""
         timer = self.call_later(delay, lambda: end(passed))
         try:
             await passed
         finally:
             timer.cancel()
 
-    async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
-        """Wait for the event, at most `timeout` seconds; return whether it is set."""
-        if timeout is None:
-            return await event.wait()
-        if event.is_set() or timeout <= 0:
-            return event.is_set()
-        waiting = self.spawn(event.wait(), "wait")
-        timer = self.call_later(timeout, waiting.cancel)
+    async def within(self, seconds: float, work: Awaitable[T], complaint: str) -> T:
+        """Return what the work gives.
+
+        Raises:
+            TimeoutError: it was cancelled after so many seconds; it says what the complaint says.
+        """
+        loop, alarm = asyncio.get_running_loop(), asyncio.timeout(None)
+        timer = self.call_later(seconds, lambda: alarm.reschedule(loop.time()))
         try:
-            await asyncio.wait({waiting})
+            async with alarm:
+                return await work
+        except TimeoutError as error:
+            if not alarm.expired():
+                raise
+            raise TimeoutError(complaint) from error
         finally:
             timer.cancel()
-            waiting.cancel()
+
+    async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
+        """Wait for the event, at most `timeout` seconds; return whether it is set."""
+        if timeout is None or event.is_set():
+            return await event.wait()
+        if timeout > 0:
+            with suppress(TimeoutError):
+                await self.within(timeout, event.wait(), "the event was not set")
         return event.is_set()
 
     # Chance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -149,22 +148,11 @@ class TaskRun(Generic[Out_co]):
         if timeout is None:
             event = await ended
         else:
-            event = await self._within(timeout, ended)
+            complaint = f"run {self.id!r} did not end within {timeout}"
+            system = self._client.around.system
+            event = await system.within(timeout.total_seconds(), ended, complaint)
         self.status = Status.ABORTED if isinstance(event, Aborted) else event.status
         return TaskResult(self._output(event), self.status)
-
-    async def _within(self, timeout: timedelta, ended: Any) -> Ended | Aborted:
-        system = self._client.around.system
-        alarm, loop = asyncio.timeout(None), asyncio.get_running_loop()
-        timer = system.call_later(timeout.total_seconds(), lambda: alarm.reschedule(loop.time()))
-        try:
-            async with alarm:
-                event: Ended | Aborted = await ended
-                return event
-        except TimeoutError as error:
-            raise TimeoutError(f"run {self.id!r} did not end within {timeout}") from error
-        finally:
-            timer.cancel()
 
     def _output(self, event: Ended | Aborted) -> Any:
         reason = f": {event.reason}" if event.reason else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord, digest, result_codec
-from outlast.engine.clock import end
 from outlast.engine.order import Awaited
 from outlast.engine.payloads import check_size
 from outlast.engine.retry import RetryPolicy, check_policy
@@ -326,7 +325,11 @@ class Steps:
         try:
             if timeout is None:
                 return await self._enter_body(body, function)
-            return await self._within(timeout, slot, self._enter_body(body, function))
+            return await self._turn.system.within(
+                timeout.total_seconds(),
+                self._enter_body(body, function),
+                f"the step {str(slot)!r} took longer than {timeout}",
+            )
         except SystemExit as error:
             # It is recorded like any other failure: a step ends no worker.
             raise RuntimeError(
@@ -342,31 +345,12 @@ class Steps:
         value = await self._turn.run_in_thread(self._turn.system.steps, body)
         return await value if inspect.isawaitable(value) else value
 
-    async def _within(self, timeout: timedelta, slot: Slot, work: Awaitable[Any]) -> Any:
-        loop, alarm = asyncio.get_running_loop(), asyncio.timeout(None)
-        timer = self._turn.system.call_later(
-            timeout.total_seconds(), lambda: alarm.reschedule(loop.time())
-        )
-        try:
-            async with alarm:
-                return await work
-        except TimeoutError as error:
-            if not alarm.expired():
-                raise
-            raise TimeoutError(f"the step {str(slot)!r} took longer than {timeout}") from error
-        finally:
-            timer.cancel()
-
     async def _pause(self, until: float) -> None:
         turn = self._turn
         delay = until - turn.system.wall()
         if delay > 0:
             with turn.order.waiting(Awaited(until)) as passed:
-                timer = turn.system.call_later(delay, lambda: end(passed))
-                try:
-                    await passed
-                finally:
-                    timer.cancel()
+                await turn.system.pause(delay, passed)
             turn.raise_thrown()
 
     async def _record(

@@ -52,11 +52,7 @@ class Waits:
         after = self._asked(slot)
         until = await self._set_timer(slot, seconds, after)
         with turn.order.waiting(Awaited(until)) as passed:
-            timer = turn.system.call_later(until - turn.system.wall(), lambda: end(passed))
-            try:
-                await passed
-            finally:
-                timer.cancel()
+            await turn.system.pause(until - turn.system.wall(), passed)
         await turn.checkpoint(slot, Checkpointed("sleep", slot.name, slot.number, after))
 
     async def wait(self, name: str, codec: Codec[Any], timeout: timedelta | None) -> Any:

@@ -63,16 +63,12 @@ class _SkippingSelector(selectors.DefaultSelector):
         return ready
 
 
-class FakeSystem(System):
-    """A machine with a clock of its own, and chance that is the same every time."""
+class SeededSystem(System):
+    """A machine that goes by a clock that is moved by hand, and whose chance comes from a seed."""
 
-    def __init__(self, loop: SkippingLoop, seed: int = 0) -> None:
+    def __init__(self, clock: FakeClock, seed: int = 0) -> None:
         super().__init__()
-        self._clock, self._random = loop.clock, random.Random(seed)
-        handlers, steps = _CountedThreads(), _CountedThreads()
-        self.handlers: Threads = handlers
-        self.steps: Threads = steps
-        loop.held_up_for = lambda: max(handlers.hold_up_for(), steps.hold_up_for())
+        self._clock, self._random = clock, random.Random(seed)
 
     def wall(self) -> float:
         """Return seconds since 1970."""
@@ -89,6 +85,17 @@ class FakeSystem(System):
     def boot_id(self) -> str:
         """Return what tells this start of the machine from the others."""
         return self._clock.boot_id()
+
+
+class FakeSystem(SeededSystem):
+    """The machine of a `SkippingLoop`."""
+
+    def __init__(self, loop: SkippingLoop, seed: int = 0) -> None:
+        super().__init__(loop.clock, seed)
+        handlers, steps = _CountedThreads(), _CountedThreads()
+        self.handlers: Threads = handlers
+        self.steps: Threads = steps
+        loop.held_up_for = lambda: max(handlers.hold_up_for(), steps.hold_up_for())
 
     def run_beside(self, work: Callable[[], Awaitable[None]], name: str) -> Awaitable[None]:
         """Run the coroutine in our own loop: there is one time."""

@@ -1,11 +1,30 @@
 """What you need to test your own tasks and stores; nothing here runs in production.
 
 `FakeClock` moves only when told; `SkippingLoop` moves it whenever everything waits, and
-`FakeSystem` is the machine to it. `outlast.testing.contract` is what every store must do, as a
-suite for pytest; it alone imports pytest.
+`FakeSystem` is the machine to it. `FaultyStore` loses, delays and repeats what is asked of a store.
+`outlast.testing.contract` is what every store must do, as a suite for pytest; it alone imports
+pytest.
 """
 
 from outlast.testing.clock import FakeClock
+from outlast.testing.faults import (
+    DrawnFaults,
+    Fate,
+    Faults,
+    FaultyStore,
+    Odds,
+    ScriptedFaults,
+)
 from outlast.testing.system import FakeSystem, SkippingLoop
 
-__all__ = ["FakeClock", "FakeSystem", "SkippingLoop"]
+__all__ = [
+    "DrawnFaults",
+    "FakeClock",
+    "FakeSystem",
+    "Fate",
+    "Faults",
+    "FaultyStore",
+    "Odds",
+    "ScriptedFaults",
+    "SkippingLoop",
+]

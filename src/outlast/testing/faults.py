@@ -15,16 +15,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 from outlast.engine.clock import System
 from outlast.errors import OutlastError, StoreError, Unavailable
-from outlast.journal import Change, Head, Lease
-from outlast.store import Claimed, Hint, Lane, Listener, Query, Reading, Scanned, Store, Traits
+from outlast.store import Hint, Listener, Store
+from outlast.testing.wrapping import Verb, WrappedStore
 
 T = TypeVar("T")
-
-Verb = Literal["commit", "read", "claim", "renew", "scan", "delete"]
 
 Fault = Literal[
     "lost request",
@@ -186,7 +184,7 @@ class DrawnFaults:
         return low + (high - low) * self._random.random()
 
 
-class FaultyStore:
+class FaultyStore(WrappedStore):
     """Any store, on a bad network; it is a store itself, and passes the same contract.
 
     Whoever asks waits at most `patience` seconds for the request to arrive; then it is told
@@ -209,20 +207,12 @@ class FaultyStore:
     def __init__(
         self, store: Store, faults: Faults | None = None, *, patience: float = PATIENCE
     ) -> None:
+        super().__init__(store)
         self.faults = faults or ScriptedFaults()
         self.counts = Counter()
-        self._store, self._patience, self._system = store, patience, System()
+        self._patience, self._system = patience, System()
         self._paused_until = 0.0
         self._late: set[asyncio.Task[None]] = set()
-
-    @property
-    def traits(self) -> Traits:
-        """What the wrapped store cannot do."""
-        return self._store.traits
-
-    async def __aenter__(self) -> Self:
-        await self._store.__aenter__()
-        return self
 
     async def __aexit__(
         self,
@@ -235,44 +225,7 @@ class FaultyStore:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-        await self._store.__aexit__(kind, error, trace)
-
-    async def commit(self, *changes: Change) -> list[Head]:
-        """Write the changes; see `Store`."""
-        return await self._ask("commit", lambda: self._store.commit(*changes))
-
-    async def read(
-        self,
-        key: str,
-        after: int | None = 0,
-        *,
-        limit: int | None = None,
-        last: int | None = None,
-        types: Sequence[str] | None = None,
-    ) -> Reading:
-        """Return a head and entries; see `Store`."""
-        return await self._ask(
-            "read",
-            lambda: self._store.read(key, after, limit=limit, last=last, types=types),
-        )
-
-    async def claim(
-        self, lanes: Sequence[Lane], owner: str, ttl: float, limit: int, id: str
-    ) -> Claimed:
-        """Take leases; see `Store`."""
-        return await self._ask("claim", lambda: self._store.claim(lanes, owner, ttl, limit, id))
-
-    async def renew(self, leases: Sequence[Lease], ttl: float) -> list[Lease]:
-        """Keep leases; see `Store`."""
-        return await self._ask("renew", lambda: self._store.renew(leases, ttl))
-
-    async def scan(self, query: Query, *, limit: int = 100, after: str | None = None) -> Scanned:
-        """Return a page; see `Store`."""
-        return await self._ask("scan", lambda: self._store.scan(query, limit=limit, after=after))
-
-    async def delete(self, key: str, *, expect: int) -> bool:
-        """Forget a journal; see `Store`."""
-        return await self._ask("delete", lambda: self._store.delete(key, expect=expect))
+        await super().__aexit__(kind, error, trace)
 
     def watch(self, listener: Listener) -> Callable[[], None]:
         """Call back when a journal may have changed; see `Store`."""
@@ -293,7 +246,7 @@ class FaultyStore:
                 else:
                     hear(hint)
 
-        unwatch = self._store.watch(pass_on)
+        unwatch = super().watch(pass_on)
 
         def end() -> None:
             nonlocal is_over
@@ -302,7 +255,7 @@ class FaultyStore:
 
         return end
 
-    async def _ask(self, verb: Verb, request: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, verb: Verb, request: Callable[[Store], Awaitable[T]]) -> T:
         fate = self.faults.of_request(verb)
         there = self._arrives_in(fate)
         if there is None:
@@ -314,7 +267,7 @@ class FaultyStore:
             raise Unavailable(f"no answer to {verb} within {self._patience:g} s")
         await self._wait(there)
         try:
-            answer = await request()
+            answer = await request(self._store)
         except OutlastError:
             await self._answer(verb, fate)
             raise
@@ -344,12 +297,12 @@ class FaultyStore:
             self.counts["delay"] += 1
             await self._system.sleep(seconds)
 
-    def _send_late(self, request: Callable[[], Awaitable[Any]], there: float) -> None:
+    def _send_late(self, request: Callable[[Store], Awaitable[Any]], there: float) -> None:
         async def arrive() -> None:
             await self._system.sleep(there)
             self.counts["late request"] += 1
             with suppress(StoreError):  # nobody hears of it
-                await request()
+                await request(self._store)
 
         task = self._system.spawn(arrive(), "late request")
         self._late.add(task)

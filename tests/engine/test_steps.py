@@ -761,6 +761,23 @@ def test_tries_are_counted_over_a_crash(make_world: Make) -> None:
     assert world.effects == ["try"] * 4
 
 
+def test_attempts_are_counted_over_a_crash(make_world: Make) -> None:
+    world = make_world()
+
+    @task(retry=RetryPolicy(2))
+    async def handler(ctx: TaskContext[None]) -> None:
+        await ctx.step(f"attempt {ctx.attempt}", abs, 1)
+        raise OSError("no")
+
+    async def drive(app: App) -> Any:
+        run = await handler.options(app=app).start(None, id="r")
+        with pytest.raises(TaskFailed) as failed:
+            await run.result()
+        return failed.value.error.attempts
+
+    assert twice(world, drive, write=5) == 2  # in the middle of the second attempt
+
+
 def test_the_wait_between_two_tries_goes_on_after_a_crash(make_world: Make) -> None:
     world = make_world()
     times: list[float] = []

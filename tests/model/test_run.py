@@ -184,6 +184,14 @@ def test_a_death_is_a_recovery_and_no_attempt() -> None:
     assert (run.attempt, run.recoveries, run.deaths, run.is_recovered) == (0, 2, 2, True)
 
 
+def test_a_crash_neither_spends_an_attempt_nor_forgets_one() -> None:
+    failed_once = (AttemptFailed(ERROR, 1.0), AttemptBegan(died=False))
+
+    run = after(*failed_once, AttemptBegan(died=True))
+
+    assert run.attempt == 1
+
+
 def test_a_hand_back_is_a_recovery_and_no_death() -> None:
     run = after(AttemptBegan(died=True), HandedBack(1.0), AttemptBegan(died=False))
 

@@ -766,6 +766,7 @@ def test_attempts_are_counted_over_a_crash(make_world: Make) -> None:
 
     @task(retry=RetryPolicy(2))
     async def handler(ctx: TaskContext[None]) -> None:
+        world.does(ctx.attempt)
         await ctx.step(f"attempt {ctx.attempt}", abs, 1)
         raise OSError("no")
 
@@ -776,6 +777,7 @@ def test_attempts_are_counted_over_a_crash(make_world: Make) -> None:
         return failed.value.error.attempts
 
     assert twice(world, drive, write=5) == 2  # in the middle of the second attempt
+    assert world.effects == [0, 1, 1]
 
 
 def test_the_wait_between_two_tries_goes_on_after_a_crash(make_world: Make) -> None:

@@ -84,7 +84,17 @@ class Fenced(StoreError):
 
 
 class Unavailable(StoreError):
-    """The store did not answer: it may or may not have written. Say it again, with the same id."""
+    """The store did not answer: it may or may not have written. Say it again, with the same id.
+
+    Attributes:
+        is_final: it will not answer before somebody has done what the message says.
+    """
+
+    is_final: bool = False
+
+    def __init__(self, message: str, *, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_final = is_final
 
 
 class TaskError(OutlastError):

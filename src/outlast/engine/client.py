@@ -184,7 +184,9 @@ class Client:
         for pause in _PAUSES:
             try:
                 return await request()
-            except Unavailable:
+            except Unavailable as error:
+                if error.is_final:
+                    raise
                 await self.around.system.sleep(pause)
         return await request()
 

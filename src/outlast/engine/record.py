@@ -246,9 +246,9 @@ class Record:
         while True:
             try:
                 return await request()
-            except Unavailable:
+            except Unavailable as error:
                 # The lease's end bounds this: then the run is stopped, and this with it.
-                if self._is_stopped:
+                if self._is_stopped or error.is_final:
                     raise
                 await self._system.sleep(next(pauses, _PAUSES[-1]))
 

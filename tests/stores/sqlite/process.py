@@ -199,11 +199,22 @@ async def fill(store: SQLiteStore) -> None:
     tell(again=await tried(lambda: store.commit(large)))
 
 
+async def run_out_of_descriptors(store: SQLiteStore) -> None:
+    """Do what needs another file while none may be opened, and again when it may."""
+    await store.commit(create("k"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    deeds = (lambda: store.read("k"), lambda: store.claim([LANE], "me", 15.0, 1, "f"))
+    read, claimed = [await tried(deed) for deed in deeds]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    tell(read=read, claim=claimed, later=[await tried(deed) for deed in deeds])
+
+
 ROLES = {
     role.__name__: role
     for role in (
         *(write, keep_writing, stay_inside, fork_inside, delete),
-        *(claim, claim_and_fork, use_in_child, fill),
+        *(claim, claim_and_fork, use_in_child, fill, run_out_of_descriptors),
     )
 }
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from outlast.errors import UsageError
+from outlast.stores.sqlite.condition import Condition
 from outlast.stores.sqlite.hints import Hints
-from outlast.stores.sqlite.place import Identity, check_identity, check_place, identity, uri
+from outlast.stores.sqlite.place import Identity, check_place, identity, uri
 from outlast.stores.sqlite.presence import LockFiles
 from outlast.stores.sqlite.readers import Readers
 from outlast.stores.sqlite.schema import prepare
@@ -45,6 +46,7 @@ class OpenFile:
 
     path: Path
     identity: Identity
+    condition: Condition
     hints: Hints
     presence: LockFiles
     turnstile: Turnstile
@@ -75,19 +77,25 @@ class OpenFile:
                 return
             name, directory = str(self.path), self.path.with_name(f"{self.path.name}-locks")
             directory.mkdir(exist_ok=True)
-            self.hints = Hints()
+            self.condition, self.hints = Condition(self.path, self.identity), Hints()
             self.presence = LockFiles(directory / "owners")
             self.presences = [self.presence]
             opened.callback(self.presence.close)
             self.turnstile = Turnstile(directory)
-            self.writer = Writer(name, self._for_writing, self._check, self.turnstile, self.hints)
+            self.writer = Writer(
+                name, self._for_writing, self.condition, self.turnstile, self.hints
+            )
             self.writer.open(patience)
             opened.callback(self.writer.close, patience)
-            self.readers = Readers(name, self._for_reading, self._check)
+            self.readers = Readers(self._for_reading, self.condition)
             self.readers.open()
             opened.callback(self.readers.close, patience)
             self.watcher = Watcher(
-                self._for_reading, self.writer, self.hints, lambda: tuple(self.presences)
+                self._for_reading,
+                self.condition,
+                self.writer,
+                self.hints,
+                lambda: tuple(self.presences),
             )
             self.watcher.open()
             opened.callback(self.watcher.close, patience)
@@ -118,6 +126,7 @@ class OpenFile:
             prepare(db, str(self.path))
             db.execute(f"pragma synchronous = {self._synchronous}")
             db.execute(f"pragma journal_size_limit = {LOG_BYTES}")
+            self.condition.remember_log()
         except BaseException:
             db.close()
             raise
@@ -129,7 +138,7 @@ class OpenFile:
         return db
 
     def _connect(self) -> sqlite3.Connection:
-        self._check()
+        self.condition.check()
         db = sqlite3.connect(
             uri(self.path, "mode=rw"),
             uri=True,
@@ -143,9 +152,6 @@ class OpenFile:
             db.execute("pragma fullfsync = on")
             db.execute("pragma checkpoint_fullfsync = on")
         return db
-
-    def _check(self) -> None:
-        check_identity(self.path, self.identity)
 
 
 def acquire(name: str, synchronous: Synchronous, patience: float) -> OpenFile:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
-from outlast.errors import Unavailable, UsageError
+from outlast.errors import UsageError
 from outlast.stores.sqlite.schema import APPLICATION_ID
 
 if TYPE_CHECKING:
@@ -37,20 +37,6 @@ def identity(path: Path) -> Identity:
     """Return that of the file at the path."""
     found = path.stat()
     return Identity(found.st_dev, found.st_ino)
-
-
-def check_identity(path: Path, expected: Identity) -> None:
-    """Refuse to go on with a file that is not at its path any more: nobody sees what is written.
-
-    Raises:
-        Unavailable: it was deleted, moved, or replaced.
-    """
-    try:
-        if identity(path) == expected:
-            return
-    except OSError:  # it is not there, or cannot be reached
-        pass
-    raise Unavailable(f"the file '{path}' was deleted or replaced while it was open: open it again")
 
 
 def check_place(path: Path, type_of: Callable[[Path], str] | None = None) -> None:
@@ -84,6 +70,14 @@ def check_place(path: Path, type_of: Callable[[Path], str] | None = None) -> Non
         raise UsageError(f"the file '{path}' is not readable and writable")
     if path.stat().st_size:
         _check_owner(path)
+        return
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        # SQLite would take the file for a new one, and delete the log that it may be rescued from.
+        raise UsageError(
+            f"the file '{path}' is empty, and its log '{log}' is not: put back the file that"
+            " belongs to it; to begin anew, delete both"
+        )
 
 
 def _may(path: Path, mode: int) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.stores.sqlite.calls import Call, Counter, Mail
-from outlast.stores.sqlite.failures import in_our_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from outlast.stores.sqlite.condition import Condition
 
 READERS: Final = 4
 """Threads: as many long reads leave none for a short one."""
@@ -20,12 +22,10 @@ READERS: Final = 4
 class Readers:
     """The threads, and where calls wait for one of them."""
 
-    def __init__(
-        self, path: str, connect: Callable[[], sqlite3.Connection], check: Callable[[], None]
-    ) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], condition: Condition) -> None:
         """Prepare the threads; the arguments are those of `Writer`."""
         self.calls: Counter[sqlite3.Connection] = Counter()
-        self._path, self._connect, self._check = path, connect, check
+        self._connect, self._condition = connect, condition
         self._threads = [
             threading.Thread(target=self._run, name=f"outlast-reader-{n}", daemon=True)
             for n in range(READERS)
@@ -39,8 +39,9 @@ class Readers:
     def close(self, patience: float) -> None:
         """Have the calls read that wait, and end the threads."""
         self.calls.close(READERS)
+        end = time.monotonic() + patience
         for thread in self._threads:
-            thread.join(patience)
+            thread.join(max(0.0, end - time.monotonic()))
 
     # In a thread; the connection is known to nothing but its frames, see `Writer`.
 
@@ -53,7 +54,9 @@ class Readers:
                 db = db or self._connect()
                 self._read(db, call)
             except Exception as error:  # noqa: BLE001 - it is the answer
-                call.fail(in_our_words(error, self._path))
+                call.fail(error)
+            if call.error:
+                call.fail(self._condition.note(call.error))
             mail = Mail()
             call.deliver(mail)
             mail.send()
@@ -68,4 +71,4 @@ class Readers:
         finally:
             with suppress(sqlite3.Error):
                 db.execute("rollback")
-            self._check()
+            self._condition.check()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from outlast.errors import UsageError
+from outlast.stores.sqlite.failures import damaged
 
 if TYPE_CHECKING:
     import sqlite3
@@ -111,9 +112,13 @@ def check_format(db: sqlite3.Connection) -> None:
 
     Raises:
         UsageError: it has.
+        Unavailable: somebody has overwritten its beginning.
     """
     [version] = db.execute("pragma user_version").fetchone()
-    if version != FORMAT:
+    if version < FORMAT:
+        [[*_, path]] = db.execute("pragma database_list").fetchall()
+        raise damaged(path, f"its format {FORMAT} has become {version}")
+    if version > FORMAT:
         raise UsageError(
             f"the file was brought to format {version} while this process had it open, which knows"
             f" format {FORMAT}: start it again with the version of outlast that did so"

@@ -1,4 +1,4 @@
-"""The thread of a process that looks out for what others do: they write, and they die.
+"""The thread of a process that looks out for what others do: they write, they die, they break it.
 
 The one rule that must not be broken: nothing is right only because of it. What it finds is found
 late, or not at all, and then leases run out and polls come.
@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from outlast.errors import OutlastError
@@ -20,6 +20,7 @@ from outlast.stores.sqlite.calls import Call, Mail
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from outlast.stores.sqlite.condition import Condition
     from outlast.stores.sqlite.hints import Hints
     from outlast.stores.sqlite.ledger import Ledger
     from outlast.stores.sqlite.presence import Presence
@@ -33,6 +34,9 @@ BUSY_SECONDS: Final = 0.004
 
 VISIT_SECONDS: Final = 0.05
 """Seconds between two looks at who has died."""
+
+INSPECTION_SECONDS: Final = 0.3
+"""Seconds between two looks at the file itself: what it takes two to see is seen within 1 s."""
 
 MAX_HINTS: Final = 200
 """Journals of which one look tells; when more have changed, any may have."""
@@ -58,12 +62,14 @@ class Watcher:
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
+        condition: Condition,
         writer: Writer,
         hints: Hints,
         presences: Callable[[], Iterable[Presence]],
     ) -> None:
-        self._connect, self._writer, self._hints = connect, writer, hints
-        self._presences = presences
+        self._connect, self._condition = connect, condition
+        self._writer, self._hints, self._presences = writer, hints, presences
+        self._complaint: str | None = None  # that was told last
         self._looking, self._ended = threading.Event(), threading.Event()
         self._burying: set[tuple[int, str]] = set()
         self._thread = threading.Thread(target=self._run, name="outlast-watcher", daemon=True)
@@ -81,31 +87,39 @@ class Watcher:
     # In the thread; the connection is known to nothing but its frames, see `Writer`.
 
     def _run(self) -> None:
-        try:
-            with closing(self._connect()) as db:
-                view = _View(db, self._hints)
-                self._looking.set()
-                self._look_out(view)
-        except (sqlite3.Error, OutlastError):
-            _log.warning("no process will be heard of that writes or dies", exc_info=True)
-        finally:
-            self._looking.set()
+        with ExitStack() as stack:
+            view: _View | None = None
+            visit = inspection = wait = 0.0
+            while not self._ended.wait(wait):
+                wait = VISIT_SECONDS
+                try:
+                    if time.monotonic() >= inspection:
+                        inspection = time.monotonic() + INSPECTION_SECONDS
+                        self._inspect()
+                    if view is None:
+                        db = stack.enter_context(closing(self._connect()))
+                        view = _View(db, self._hints)
+                    self._looking.set()
+                    listeners = self._hints.namespaces()
+                    found = view.look(listeners)
+                    if listeners:
+                        wait = BUSY_SECONDS if found else LOOK_SECONDS
+                    if time.monotonic() >= visit:
+                        self._visit()
+                        visit = time.monotonic() + VISIT_SECONDS
+                except (sqlite3.Error, OSError, OutlastError):
+                    _log.debug("a look at what other processes do failed", exc_info=True)
+                    self._looking.set()
 
-    def _look_out(self, view: _View) -> None:
-        visit = 0.0
-        wait = 0.0
-        while not self._ended.wait(wait):
-            wait = VISIT_SECONDS
-            try:
-                listeners = self._hints.namespaces()
-                found = view.look(listeners)
-                if listeners:
-                    wait = BUSY_SECONDS if found else LOOK_SECONDS
-                if time.monotonic() >= visit:
-                    self._visit()
-                    visit = time.monotonic() + VISIT_SECONDS
-            except (sqlite3.Error, OSError):
-                _log.debug("a look at what other processes do failed", exc_info=True)
+    def _inspect(self) -> None:
+        """Have everybody look who waits for something, once something is wrong with the file."""
+        complaint = self._condition.look()
+        if complaint is not None and complaint != self._complaint:
+            _log.error("%s", complaint)
+            mail = Mail()
+            self._hints.tell(((space, Hint(None)) for space in self._hints.namespaces()), mail)
+            mail.send()
+        self._complaint = complaint
 
     def _visit(self) -> None:
         """Have the leases of those who died ended, and their signs removed."""

@@ -10,17 +10,18 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.errors import OutlastError, Unavailable
 from outlast.stores.sqlite.calls import Call, Counter, Mail
-from outlast.stores.sqlite.failures import in_our_words
 from outlast.stores.sqlite.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from outlast.stores.sqlite.condition import Condition
     from outlast.stores.sqlite.hints import Hints
     from outlast.stores.sqlite.turnstile import Turnstile
 
@@ -38,7 +39,7 @@ class Writer:
         self,
         path: str,
         connect: Callable[[], sqlite3.Connection],
-        check: Callable[[], None],
+        condition: Condition,
         turnstile: Turnstile,
         hints: Hints,
     ) -> None:
@@ -47,12 +48,12 @@ class Writer:
         Args:
             path: of the file, for messages.
             connect: opens the file, and prepares it if it is new or of an older format.
-            check: raises `Unavailable` unless the open file is still the one at its path.
+            condition: whether the file is still what it was.
             turnstile: lets processes write in turn.
             hints: tells who listens of what is written.
         """
         self.calls: Counter[Ledger] = Counter()
-        self._path, self._connect, self._check = path, connect, check
+        self._path, self._connect, self._condition = path, connect, condition
         self._turnstile, self._hints = turnstile, hints
         self.strict = False
         self._opened: Future[None] = Future()
@@ -97,7 +98,7 @@ class Writer:
                 db = self._connect()
         except Exception as error:  # noqa: BLE001 - it is raised where the file is opened
             self._turnstile.close()
-            self._opened.set_exception(in_our_words(error, self._path))
+            self._opened.set_exception(self._condition.note(error))
             return
         self._opened.set_result(None)
         try:
@@ -135,13 +136,14 @@ class Writer:
         batch = self._batch(first)
         calls: Sequence[Call[Ledger, Any]] = ()
         try:
+            self._condition.check_writable()
             with self._turnstile:
                 calls = self._write(ledger, batch)
-            self._check()
+            self._condition.check_writable()  # before anything is acknowledged
         except (OSError, Unavailable) as error:  # no turnstile, or not our file any more
             calls = [*calls, *batch]
             for call in calls:
-                call.fail(in_our_words(error, self._path))
+                call.fail(self._condition.note(error))
         return calls
 
     def _batch(self, first: Call[Ledger, Any]) -> Iterator[Call[Ledger, Any]]:
@@ -171,15 +173,16 @@ class Writer:
             try:
                 self._transact(ledger, calls, begun)
             except Exception as error:  # noqa: BLE001 - it is the answer
-                ledger.rollback()
+                with suppress(sqlite3.Error):  # the next transaction tries it again
+                    ledger.rollback()
                 if begun and _is_of_one_call(error):
-                    begun[-1].fail(in_our_words(error, self._path))
+                    begun[-1].fail(self._condition.note(error))
                     spoiled.append(begun.pop())
                     calls = chain(begun, calls)
                     continue
                 begun += calls
                 for call in begun:
-                    call.fail(in_our_words(error, self._path))
+                    call.fail(self._condition.note(error))
             return spoiled + begun
 
     def _transact(

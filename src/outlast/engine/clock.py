@@ -86,26 +86,52 @@ class System:
         loop = asyncio.get_running_loop()
         return loop.call_later(max(0.0, delay), callback, context=Context())
 
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Call back when the wall clock shows `when`; for the times of runs, which outlive us.
+
+        `call_later` and `sleep` are for the pace at which this process itself works.
+        """
+        return self.call_later(when - self.wall(), callback)
+
     async def sleep(self, delay: float) -> None:
         """Wait for `delay` seconds."""
-        await self.pause(delay, asyncio.get_running_loop().create_future())
-
-    async def pause(self, delay: float, passed: asyncio.Future[None]) -> None:
-        """Wait for a future that ends after `delay` seconds, unless something ends it before."""
+        passed = asyncio.get_running_loop().create_future()
         timer = self.call_later(delay, lambda: end(passed))
         try:
             await passed
         finally:
             timer.cancel()
 
-    async def within(self, seconds: float, work: Awaitable[T], complaint: str) -> T:
+    async def pause(self, until: float, passed: asyncio.Future[None]) -> None:
+        """Wait for a future that ends when the wall clock shows `until`, or is ended before."""
+        timer = self.call_at(until, lambda: end(passed))
+        try:
+            await passed
+        finally:
+            timer.cancel()
+
+    async def within(
+        self, seconds: float, work: Awaitable[T], complaint: str, *, by_wall: bool = False
+    ) -> T:
         """Return what the work gives.
 
+        Args:
+            seconds: how long it may take.
+            work: what is awaited.
+            complaint: what the error says.
+            by_wall: whether this is a time of a run, see `call_at`.
+
         Raises:
-            TimeoutError: it was cancelled after so many seconds; it says what the complaint says.
+            TimeoutError: it was cancelled after so many seconds.
         """
         loop, alarm = asyncio.get_running_loop(), asyncio.timeout(None)
-        timer = self.call_later(seconds, lambda: alarm.reschedule(loop.time()))
+
+        def ring() -> None:
+            alarm.reschedule(loop.time())
+
+        timer = (
+            self.call_at(self.wall() + seconds, ring) if by_wall else self.call_later(seconds, ring)
+        )
         try:
             async with alarm:
                 return await work

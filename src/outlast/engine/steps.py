@@ -329,6 +329,7 @@ class Steps:
                 timeout.total_seconds(),
                 self._enter_body(body, function),
                 f"the step {str(slot)!r} took longer than {timeout}",
+                by_wall=True,
             )
         except SystemExit as error:
             # It is recorded like any other failure: a step ends no worker.
@@ -347,10 +348,9 @@ class Steps:
 
     async def _pause(self, until: float) -> None:
         turn = self._turn
-        delay = until - turn.system.wall()
-        if delay > 0:
+        if until > turn.system.wall():
             with turn.order.waiting(Awaited(until)) as passed:
-                await turn.system.pause(delay, passed)
+                await turn.system.pause(until, passed)
             turn.raise_thrown()
 
     async def _record(

@@ -52,7 +52,7 @@ class Waits:
         after = self._asked(slot)
         until = await self._set_timer(slot, seconds, after)
         with turn.order.waiting(Awaited(until)) as passed:
-            await turn.system.pause(until - turn.system.wall(), passed)
+            await turn.system.pause(until, passed)
         await turn.checkpoint(slot, Checkpointed("sleep", slot.name, slot.number, after))
 
     async def wait(self, name: str, codec: Codec[Any], timeout: timedelta | None) -> Any:
@@ -101,9 +101,7 @@ class Waits:
             waiters.append(waiter)
             stack.callback(waiters.remove, waiter)
             if until is not None:
-                timer = turn.system.call_later(
-                    until - turn.system.wall(), lambda: self._time_out(waiter)
-                )
+                timer = turn.system.call_at(until, lambda: self._time_out(waiter))
                 stack.callback(timer.cancel)
             self.settle()
             try:

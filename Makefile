@@ -1,5 +1,5 @@
 # Every verb sets up what it needs in .venv, from a plain Python 3.11 or later.
-# PYTHON=/path/to/python chooses another one, PYTEST='-k lease -x' hands options to pytest.
+# PYTHON=/path/to/python chooses another one; PYTEST='-k lease -x' and BENCH='--only steps' hand on options.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -12,6 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 CODE := $(wildcard src tests docs bench examples tools)
 PYTEST ?=
+BENCH ?=
 WORKERS ?= 2
 # COVER=1 asks for every branch of the rooms that hold the rules.
 COVER ?=
@@ -47,7 +48,7 @@ soak: .venv/dev.stamp  ## run the long simulations with full counts
 	@OUTLAST_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 -m soak $(PYTEST)
 
 bench: .venv/dev.stamp  ## measure
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(BENCH)
 
 docs: .venv/dev.stamp  ## build the docs into docs/_build
 	@$(BIN)/sphinx-build --fail-on-warning docs docs/_build

@@ -1,6 +1,6 @@
-"""What outlast costs, beside the least that the same writes could cost on the same machine.
+"""What outlast costs, beside the least that the same writes could cost, and beside others.
 
-Start reading at `figures.py`, all measurements; `rounds.py` says how each is made, `raw.py` what
-the limit is. The one rule that must not be broken: the limit writes what outlast writes, row by
-row.
+Start reading at `figures.py`, all parts; `rounds.py` says how what is compared is measured,
+`raw.py` what the limit is, `peers.py` who the others are. The one rule that must not be broken: the
+limit writes what outlast writes, row by row, and everybody waits for the disk.
 """

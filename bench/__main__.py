@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 
-from bench.figures import FULL, QUICK, measure
+from bench import page
+from bench.figures import FULL, PARTS, QUICK, Surroundings, measure
+from bench.peers import MissingPeers, Peers, cache
 from bench.report import lines
 
 
 def main() -> None:
     """Measure as the command line says."""
+    parser = _parser()
+    options = parser.parse_args()
+    if options.keep and (options.only or options.quick or options.without_peers):
+        parser.error("what is kept in the docs is all of it")
+    peers = None if options.without_peers else _peers(options.environment)
+    around = Surroundings(options.directory, peers)
+    sizes = QUICK if options.quick else FULL
+    figures = measure(sizes, around, options.only or list(PARTS), _tell)
+    for line in lines(figures):
+        print(line)
+    if options.json:
+        options.json.write_text(figures.to_json(), encoding="utf-8")
+    if options.keep and peers is None:
+        sys.exit("nothing is kept in the docs: there is nothing to compare with")
+    if options.keep and peers:
+        page.keep(figures, peers)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every round's figures here")
     parser.add_argument(
+        "--keep", action="store_true", help="keep the figures, the plot and the tables in the docs"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="see that it runs; the figures mean nothing"
+    )
+    parser.add_argument("--without-peers", action="store_true", help="measure outlast only")
+    parser.add_argument(
+        "--environment",
+        type=Path,
+        default=cache(),
+        metavar="DIRECTORY",
+        help="where the others that we compare with are installed (default: %(default)s)",
     )
     parser.add_argument(
         "--directory",
@@ -25,16 +59,19 @@ def main() -> None:
         default=Path(tempfile.gettempdir()),
         help="where the files are written; its file system is measured too (default: %(default)s)",
     )
-    options = parser.parse_args()
-    figures = measure(QUICK if options.quick else FULL, options.directory, _tell)
-    for line in lines(figures):
-        print(line)
-    if options.json:
-        options.json.write_text(json.dumps(figures.to_json(), indent=2) + "\n", encoding="utf-8")
+    return parser
+
+
+def _peers(directory: Path) -> Peers | None:
+    try:
+        return Peers.prepare(directory)
+    except MissingPeers as missing:
+        _tell(f"no others, for they cannot be installed in {directory}: {missing}")
+        return None
 
 
 def _tell(what: str) -> None:
-    print(f"measuring {what} ...", file=sys.stderr, flush=True)
+    print(f"measuring {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

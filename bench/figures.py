@@ -1,94 +1,149 @@
-"""All measurements, their targets, and what stands in the JSON."""
+"""All parts of the benchmark, and how much each measures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bench.imports import compare_imports
+from bench.ended import measure_ended
+from bench.idle import measure_idle
+from bench.imports import measure_imports
 from bench.machine import describe
-from bench.processes import Load, load
-from bench.rounds import Comparison, Count
-from bench.steps import compare_steps
-from bench.tasks import compare_tasks
-
-MIN_STEPS_RATIO: Final = 0.5
-MAX_IMPORT_RATIO: Final = 1.4
-MAX_P99_MS: Final = 20.0
+from bench.peers import Peers
+from bench.pickup import measure_pickup
+from bench.processes import measure_processes
+from bench.rounds import Count
+from bench.steps import measure_steps
+from bench.tables import Figures, Table
+from bench.takeover import measure_takeover
+from bench.tasks import measure_tasks
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: enough to tell, or enough to see that it runs."""
+    """How much is measured: enough to tell, or enough to see that it runs.
+
+    Attributes:
+        steps: of one run.
+        tasks: by how many are under way at a time.
+        peer_steps, peer_tasks, peer_pickups: the same for others, which are slower.
+        callers, seconds: of each process that writes to a file of two.
+        ended: how many runs have ended in each file, and how often each verb is measured.
+    """
 
     rounds: int
     import_rounds: int
-    load_rounds: int
+    process_rounds: int
     steps: Count
-    task: Count
-    tasks: Count
+    peer_steps: Count
+    tasks: dict[int, Count]
+    peer_tasks: dict[int, Count]
     seconds: float
     callers: tuple[int, ...]
     fsyncs: int
+    pickups: int
+    peer_pickups: int
+    kills: int
+    ended: tuple[int, ...]
+    ended_rounds: int
+    ended_calls: int
+    idle_seconds: float
 
 
 FULL: Final = Sizes(
-    rounds=15,
+    rounds=9,
     import_rounds=21,
-    load_rounds=3,
+    process_rounds=3,
     steps=Count(250, 400),
-    task=Count(100, 150),
-    tasks=Count(300, 600),
+    peer_steps=Count(100, 300),
+    tasks={1: Count(100, 150), 32: Count(300, 600)},
+    peer_tasks={1: Count(50, 100), 32: Count(64, 160)},
     seconds=4.0,
     callers=(1, 16),
     fsyncs=300,
+    pickups=400,
+    peer_pickups=30,
+    kills=500,
+    ended=(100, 10_000, 1_000_000),
+    ended_rounds=10,
+    ended_calls=100,
+    idle_seconds=10.0,
 )
 QUICK: Final = Sizes(
     rounds=1,
     import_rounds=1,
-    load_rounds=1,
+    process_rounds=1,
     steps=Count(2, 10),
-    task=Count(1, 4),
-    tasks=Count(8, 32),
+    peer_steps=Count(1, 4),
+    tasks={1: Count(1, 4), 4: Count(8, 32)},
+    peer_tasks={1: Count(1, 2), 4: Count(4, 8)},
     seconds=0.1,
     callers=(2,),
     fsyncs=5,
+    pickups=4,
+    peer_pickups=2,
+    kills=2,
+    ended=(5, 50),
+    ended_rounds=1,
+    ended_calls=3,
+    idle_seconds=0.2,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What was measured."""
+class Surroundings:
+    """Where it is measured, and beside what."""
 
-    machine: dict[str, Any]
-    sizes: Sizes
-    steps: Comparison
-    task: Comparison
-    tasks: Comparison
-    imports: Comparison
-    loads: list[Load]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all of it, round by round."""
-        return asdict(self)
+    within: Path
+    peers: Peers | None
 
 
-def measure(sizes: Sizes, within: Path, tell: Callable[[str], None]) -> Figures:
-    """Measure everything in new directories inside of `within`, and tell what is under way."""
-    tell("the machine")
-    machine = describe(within, fsyncs=sizes.fsyncs)
-    tell("sequential steps")
-    steps = compare_steps(sizes.steps, rounds=sizes.rounds, within=within)
-    tell("one-step tasks, 1 at a time")
-    task = compare_tasks(sizes.task, 1, rounds=sizes.rounds, within=within)
-    tell("one-step tasks, 32 at a time")
-    tasks = compare_tasks(sizes.tasks, 32, rounds=sizes.rounds, within=within)
-    tell("imports")
-    imports = compare_imports(rounds=sizes.import_rounds, within=within)
-    loads: list[Load] = []
-    for callers in sizes.callers:
-        tell(f"two processes, {callers} callers each")
-        loads.append(load(callers, seconds=sizes.seconds, rounds=sizes.load_rounds, within=within))
-    return Figures(machine, sizes, steps, task, tasks, imports, loads)
+Part = Callable[[Sizes, Surroundings], Table]
+
+PARTS: Final[dict[str, Part]] = {
+    "steps": lambda sizes, around: measure_steps(
+        sizes.steps,
+        sizes.peer_steps,
+        rounds=sizes.rounds,
+        within=around.within,
+        peers=around.peers,
+    ),
+    "tasks": lambda sizes, around: measure_tasks(
+        sizes.tasks,
+        sizes.peer_tasks,
+        rounds=sizes.rounds,
+        within=around.within,
+        peers=around.peers,
+    ),
+    "pickup": lambda sizes, around: measure_pickup(
+        sizes.pickups, sizes.peer_pickups, within=around.within, peers=around.peers
+    ),
+    "takeover": lambda sizes, around: measure_takeover(sizes.kills, within=around.within),
+    "ended": lambda sizes, around: measure_ended(
+        sizes.ended, rounds=sizes.ended_rounds, calls=sizes.ended_calls, within=around.within
+    ),
+    "processes": lambda sizes, around: measure_processes(
+        sizes.callers, seconds=sizes.seconds, rounds=sizes.process_rounds, within=around.within
+    ),
+    "idle": lambda sizes, around: measure_idle(sizes.idle_seconds, within=around.within),
+    "imports": lambda sizes, around: measure_imports(
+        rounds=sizes.import_rounds, within=around.within
+    ),
+}
+"""Each by the name of its table."""
+
+
+def measure(
+    sizes: Sizes, around: Surroundings, parts: Sequence[str], tell: Callable[[str], None]
+) -> Figures:
+    """Measure these parts in new directories, and tell what is under way."""
+    machine = describe(around.within, fsyncs=sizes.fsyncs)
+    if around.peers:
+        machine |= around.peers.versions
+    tables: list[Table] = []
+    for name in parts:
+        tell(name)
+        tables.append(PARTS[name](sizes, around))
+    return Figures(machine, tables)

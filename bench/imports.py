@@ -10,23 +10,30 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from bench.rounds import Comparison
+from bench.rounds import OURS, RAW
+from bench.tables import Row, Table
 
-OURS: Final = "import outlast"
-LEAST: Final = "import asyncio, sqlite3; from pydantic import TypeAdapter"
+PROGRAMS: Final = {
+    OURS: "import outlast",
+    RAW: "import asyncio, sqlite3; from pydantic import TypeAdapter",
+}
+MAX_BY_RAW: Final = 1.4
 
 
-def compare_imports(*, rounds: int, within: Path) -> Comparison:
+def measure_imports(*, rounds: int, within: Path) -> Table:
     """Compare the milliseconds of whole processes, from their start to their end."""
-    comparison = Comparison("ms", [], [])
+    cells: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     with tempfile.TemporaryDirectory(dir=within) as cache:
-        for program in (OURS, LEAST):  # all is compiled now, as it is wherever outlast is installed
+        for (
+            program
+        ) in PROGRAMS.values():  # all is compiled now, as it is where outlast is installed
             _milliseconds(program, cache)
         for number in range(rounds):
-            sides = [(OURS, comparison.ours), (LEAST, comparison.raw)]
-            for program, figures in sides if number % 2 else reversed(sides):
-                figures.append(_milliseconds(program, cache))
-    return comparison
+            for name in list(PROGRAMS)[:: 1 if number % 2 else -1]:
+                cells[name].append(_milliseconds(PROGRAMS[name], cache))
+    row = Row("a process that imports it", cells)
+    row.ratio_is(OURS, RAW, most=MAX_BY_RAW)
+    return Table("imports", "import, ms", [OURS, RAW], [row])
 
 
 def _milliseconds(program: str, cache: str) -> float:

@@ -13,13 +13,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import quantiles
 from time import perf_counter
 from typing import Final
 
 from bench.payload import answer
+from bench.tables import Row, Table, Target
 from outlast.engine.clock import System
 from outlast.journal import Change, Claim, Draft, Fence
 from outlast.store import Store, open_store
@@ -28,51 +28,43 @@ _TTL: Final = 600.0
 _OWNER: Final = "bench"
 
 
-@dataclass(frozen=True, slots=True)
-class Latencies:
-    """The milliseconds of one process's commits in one round, and how many it made in a second."""
-
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    rate: float
-
-    @classmethod
-    def of(cls, milliseconds: Sequence[float], seconds: float) -> Latencies:
-        cuts = quantiles(milliseconds, n=100)
-        return cls(cuts[49], cuts[98], max(milliseconds), len(milliseconds) / seconds)
+COLUMNS: Final = ["commits/s", "p50 ms", "p99 ms", "max ms"]
+MAX_P99_MS: Final = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What was measured with so many callers in each process, round by round."""
-
-    callers: int
-    alone: list[Latencies] = field(default_factory=list[Latencies])
-    two: list[list[Latencies]] = field(default_factory=list[list[Latencies]])
-
-    @property
-    def p99s_ms(self) -> list[float]:
-        """That of the worse one of two, round by round."""
-        return [max(latencies.p99_ms for latencies in pair) for pair in self.two]
-
-    @property
-    def throughput(self) -> float:
-        """How many commits two make together for each of one alone, the median over the rounds."""
-        rounds = zip(self.two, self.alone, strict=True)
-        return median(sum(each.rate for each in pair) / one.rate for pair, one in rounds)
-
-
-def load(callers: int, *, seconds: float, rounds: int, within: Path) -> Load:
+def measure_processes(
+    callers: Sequence[int], *, seconds: float, rounds: int, within: Path
+) -> Table:
     """Measure one process, then two, in each round, each time on a new file."""
-    result = Load(callers)
-    for _ in range(rounds):
-        result.alone.extend(_measured(1, callers, seconds, within))
-        result.two.append(_measured(2, callers, seconds, within))
-    return result
+    rows: list[Row] = []
+    for number in callers:
+        who = "1 caller" if number == 1 else f"{number} callers"
+        alone, first, second = (
+            Row(f"{who}, {which}", {column: [] for column in COLUMNS})
+            for which in ("alone", "one of two", "the other")
+        )
+        for _ in range(rounds):
+            _add([alone], _measured(1, number, seconds, within))
+            _add([first, second], _measured(2, number, seconds, within))
+        worse = list(map(max, first.cells["p99 ms"], second.cells["p99 ms"]))
+        second.targets.append(Target("p99 of the worse", worse, most=MAX_P99_MS))
+        rows += [alone, first, second]
+    return Table("processes", "processes on one file", COLUMNS, rows)
 
 
-def _measured(processes: int, callers: int, seconds: float, within: Path) -> list[Latencies]:
+def _add(rows: Sequence[Row], measured: Sequence[Sequence[float]]) -> None:
+    for row, figures in zip(rows, measured, strict=True):
+        for column, figure in zip(COLUMNS, figures, strict=True):
+            row.cells[column].append(figure)
+
+
+def _summary(milliseconds: Sequence[float], seconds: float) -> list[float]:
+    """Return what stands in the columns."""
+    cuts = quantiles(milliseconds, n=100, method="inclusive")
+    return [len(milliseconds) / seconds, cuts[49], cuts[98], max(milliseconds)]
+
+
+def _measured(processes: int, callers: int, seconds: float, within: Path) -> list[list[float]]:
     with tempfile.TemporaryDirectory(dir=within) as directory, ExitStack() as stack:
         program = [sys.executable, "-m", "bench.processes", str(Path(directory) / "bench.db")]
         children = [
@@ -94,7 +86,7 @@ def _measured(processes: int, callers: int, seconds: float, within: Path) -> lis
             child.stdin.write("go\n")
             child.stdin.flush()
         outputs = [child.communicate()[0] for child in children]
-    return [Latencies.of(json.loads(output), seconds) for output in outputs]
+    return [_summary(json.loads(output), seconds) for output in outputs]
 
 
 # In one of the processes

@@ -1,18 +1,21 @@
-"""Ours and the limit in turn, because a machine that others use is never twice the same."""
+"""What is compared is measured in turn: a machine that others use is never twice the same."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+OURS: Final = "outlast"
+RAW: Final = "raw"
+"""What the two sides are called in the tables; `raw` says what the limit is."""
 
 Measure = Callable[[Path], Coroutine[Any, Any, float]]
 """Works on a file that is not there yet, and returns what it measured."""
@@ -35,34 +38,16 @@ class Count:
         return self.before + self.measured
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What was measured of outlast and of the limit: the n-th of both in the n-th round."""
-
-    unit: str
-    ours: list[float]
-    raw: list[float]
-
-    @property
-    def ratios(self) -> list[float]:
-        """Ours by the limit's, round by round."""
-        return [ours / raw for ours, raw in zip(self.ours, self.raw, strict=True)]
-
-    @property
-    def ratio(self) -> float:
-        """The median of what the rounds say, each by itself."""
-        return median(self.ratios)
-
-
-def compare(unit: str, ours: Measure, raw: Measure, *, rounds: int, within: Path) -> Comparison:
-    """Measure both in each round, each on a new file; who begins alternates."""
-    comparison = Comparison(unit, [], [])
+def compare(measures: Mapping[str, Measure], rounds: int, within: Path) -> dict[str, list[float]]:
+    """Measure all of them in each round, each on a new file; who begins takes turns."""
+    figures: dict[str, list[float]] = {name: [] for name in measures}
+    names = list(measures)
     for number in range(rounds):
-        sides = [(ours, comparison.ours), (raw, comparison.raw)]
-        for measure, figures in sides if number % 2 else reversed(sides):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             with tempfile.TemporaryDirectory(dir=within) as directory:
-                figures.append(measured(measure, Path(directory) / "bench.db"))
-    return comparison
+                figures[name].append(measured(measures[name], Path(directory) / "bench.db"))
+    return figures
 
 
 def measured(measure: Measure, file: Path) -> float:

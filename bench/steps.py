@@ -5,13 +5,19 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Final
 
 import outlast
 from bench.payload import answer
+from bench.peers import LABELS, Peers
 from bench.raw import RawLedger, one_by_one
-from bench.rounds import Comparison, Count, compare
+from bench.rounds import OURS, RAW, Count, Measure, compare
+from bench.tables import Row, Table
 from bench.written import WrittenRun, sample
 from outlast import TaskContext, task
+
+MIN_BY_RAW: Final = 0.5
+MIN_BY_DBOS: Final = 4.0
 
 
 @task(name="bench.steps")
@@ -47,10 +53,16 @@ async def raw(file: Path, run: WrittenRun, count: Count) -> float:
     return count.measured / elapsed
 
 
-def compare_steps(count: Count, *, rounds: int, within: Path) -> Comparison:
+def measure_steps(
+    count: Count, peer: Count, *, rounds: int, within: Path, peers: Peers | None
+) -> Table:
     """Compare steps per second of a run of so many."""
     measure_ours = partial(ours, count=count)
     measure_raw = partial(raw, count=count)
     [run] = sample(measure_ours, lambda runs: partial(measure_raw, run=runs[0]), within)
-    limit = partial(measure_raw, run=run)
-    return compare("steps/s", measure_ours, limit, rounds=rounds, within=within)
+    measures: dict[str, Measure] = {OURS: measure_ours, RAW: partial(measure_raw, run=run)}
+    measures |= peers.both_modes("steps", peer) if peers else {}
+    row = Row("one after another", compare(measures, rounds, within))
+    row.ratio_is(OURS, RAW, least=MIN_BY_RAW)
+    row.ratio_is(OURS, LABELS["wal"], least=MIN_BY_DBOS)
+    return Table("steps", "steps per second", list(measures), [row])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import outlast
 from bench.payload import answer
+from bench.peers import LABELS, Peers
 from bench.raw import OpenWriter, RawLedger, RawWriter, one_by_one, together
-from bench.rounds import Comparison, Count, compare, rate
+from bench.rounds import OURS, RAW, Count, Measure, compare, rate
+from bench.tables import Row, Table
 from bench.written import WrittenRun, sample
 from outlast import TaskContext, task
+
+MIN_BY_RAW: Final = 0.25
+MIN_BY_DBOS: Final = 8.0
 
 
 @task(name="bench.one_step")
@@ -57,10 +62,34 @@ async def _write(left: Iterator[WrittenRun], write: RawWriter) -> None:
         await write(partial(RawLedger.end, run=run))
 
 
-def compare_tasks(count: Count, at_a_time: int, *, rounds: int, within: Path) -> Comparison:
+def measure_tasks(
+    counts: Mapping[int, Count],
+    peer_counts: Mapping[int, Count],
+    *,
+    rounds: int,
+    within: Path,
+    peers: Peers | None,
+) -> Table:
     """Compare tasks per second, so many at a time."""
-    measure_ours = partial(ours, count=count, at_a_time=at_a_time)
-    measure_raw = partial(raw, count=count, at_a_time=at_a_time)
-    runs = sample(measure_ours, lambda runs: partial(measure_raw, runs=runs), within)
-    limit = partial(measure_raw, runs=runs)
-    return compare("tasks/s", measure_ours, limit, rounds=rounds, within=within)
+    rows: list[Row] = []
+    for at_a_time, count in counts.items():
+        measure_ours = partial(ours, count=count, at_a_time=at_a_time)
+        measure_raw = partial(raw, count=count, at_a_time=at_a_time)
+        runs = sample(measure_ours, _limit(measure_raw), within)
+        measures: dict[str, Measure] = {OURS: measure_ours, RAW: partial(measure_raw, runs=runs)}
+        if peers:
+            measures |= peers.both_modes("tasks", peer_counts[at_a_time], at_a_time)
+        row = Row(f"{at_a_time} at a time", compare(measures, rounds, within))
+        if at_a_time > 1:
+            row.ratio_is(OURS, RAW, least=MIN_BY_RAW)
+            row.ratio_is(OURS, LABELS["wal"], least=MIN_BY_DBOS)
+        rows.append(row)
+    return Table(
+        "tasks", "one-step tasks per second", [OURS, RAW, *(LABELS.values() if peers else ())], rows
+    )
+
+
+def _limit(
+    measure: Callable[..., Coroutine[Any, Any, float]],
+) -> Callable[[Sequence[WrittenRun]], Measure]:
+    return lambda runs: partial(measure, runs=runs)

@@ -50,11 +50,12 @@ def sample(
     return runs
 
 
-def written_runs(file: Path) -> list[WrittenRun]:
-    """Return the runs in the file, in the order in which they were made."""
+def written_runs(file: Path, limit: int = -1) -> list[WrittenRun]:
+    """Return the first runs in the file, or all, in the order in which they were made."""
     with closing(sqlite3.connect(file)) as db:
         db.row_factory = sqlite3.Row
-        heads = [dict(row) for row in db.execute("select * from heads order by id")]
+        rows = db.execute("select * from heads order by id limit ?", (limit,))
+        heads = [dict(row) for row in rows]
         return [WrittenRun(head, _changes(db, head["id"])) for head in heads]
 
 

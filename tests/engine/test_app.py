@@ -398,6 +398,17 @@ async def test_leases_are_renewed_while_the_run_lasts(app: App, machine: Machine
     assert run_of(machine.store, "r").recoveries == 0
 
 
+async def test_long_leases_are_renewed_too(machine: Machine) -> None:
+    @task
+    async def handler(ctx: TaskContext[None]) -> None:
+        await asyncio.sleep(12 * BLOCKED_FOR)
+
+    async with machine.open(lease=timedelta(seconds=4 * BLOCKED_FOR)):
+        await handler.run(None, id="r")
+
+    assert run_of(machine.store, "r").recoveries == 0
+
+
 async def test_a_loop_that_is_silent_for_too_long_gives_its_leases_up(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,7 +47,7 @@ class Leases:
         self._lock = threading.Lock()
         self._kept: dict[Fence, _Kept] = {}
         self._loop = asyncio.get_running_loop()
-        self._answered = system.monotonic()
+        self._asked: float | None = None  # since when the worker's loop owes us an answer
         self._is_given_up = False
         self._closing = threading.Event()
         self._wake: Callable[[], object] = lambda: None
@@ -98,7 +98,11 @@ class Leases:
 
     def _is_loop_silent(self) -> bool:
         """Ask the worker's loop for an answer, and say whether it has given none for too long."""
-        silent = self._system.monotonic() - self._answered
+        now = self._system.monotonic()
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = now
+        silent = now - asked
         if silent <= BLOCKED_FOR:
             self._is_given_up = False
         elif not self._is_given_up:
@@ -116,7 +120,7 @@ class Leases:
             self._loop.call_soon_threadsafe(callback, *args)
 
     def _answer(self) -> None:
-        self._answered = self._system.monotonic()
+        self._asked = None
 
     async def _renew(self) -> bool:
         """Renew all leases in one write; return whether the store answered."""

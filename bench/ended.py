@@ -2,7 +2,8 @@
 
 The runs are made once by outlast, and copied row by row: only ids, and what is drawn anew for each
 run, differ. Every call is made on all files in turn, so that whatever else the machine does hits
-them alike; a round's figure is the mean of its calls, checkpoints of the log included.
+them alike. The median says what a call costs; the mean has checkpoints of the log in it, too, and
+whatever else made single calls slow.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, quantiles
+from statistics import mean, median, quantiles
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -217,10 +218,12 @@ def measure_ended(counts: Sequence[int], *, rounds: int, calls: int, within: Pat
     rows = [Row("size of the file, MB", sizes)]
     few, many = f"{counts[0]:,} ended", f"{counts[-1]:,} ended"
     for call in CALLS:
-        row = _row(call, call, measured, mean)
-        row.ratio_is(many, few, most=MAX_GROWTH)
-        row.ratio_is(random_ids, few, most=MAX_GROWTH_RANDOM)
-        rows += [row, _row(f"{call}, p95", call, measured, _p95)]
+        for label, figure in (("", median), (", mean", mean), (", p95", _p95)):
+            row = _row(call + label, call, measured, figure)
+            if figure is not _p95:
+                row.ratio_is(many, few, most=MAX_GROWTH)
+                row.ratio_is(random_ids, few, most=MAX_GROWTH_RANDOM)
+            rows.append(row)
     return Table("ended", "a call beside ended runs, µs", list(kinds), rows)
 
 

@@ -67,8 +67,8 @@ FULL: Final = Sizes(
     peer_pickups=30,
     kills=500,
     ended=(100, 10_000, 1_000_000),
-    ended_rounds=10,
-    ended_calls=100,
+    ended_rounds=8,
+    ended_calls=200,
     idle_seconds=10.0,
 )
 QUICK: Final = Sizes(

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from matplotlib import rc_context  # type: ignore[import-not-found]
 from matplotlib.figure import Figure  # type: ignore[import-not-found]
+from matplotlib.ticker import NullLocator  # type: ignore[import-not-found]
 
 INK: Final = "#7d8590"
 COLORS: Final = {
@@ -73,7 +74,6 @@ def _rates(axes: Any, tables: Tables) -> None:
     axes.set_yticks([place + 0.4 - height / 2 for place in range(len(rows))])
     axes.set_yticklabels([label for label, _ in rows])
     axes.invert_yaxis()
-    axes.set_xscale("log")
     axes.set_title("Steps and one-step tasks in a second (more is better)", loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.1), ncols=len(sides))
 
@@ -107,8 +107,8 @@ def _costs(axes: Any, table: dict[str, Any]) -> None:
         axes.plot(counts, values, marker="o", label=name, color=color)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
-    axes.set_xticks(counts)
-    axes.set_xticklabels([f"{count:,}" for count in counts])
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title("Microseconds of a call, beside so many ended runs", loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.1), ncols=len(LINES))
 

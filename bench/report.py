@@ -15,6 +15,7 @@ def lines(figures: Figures) -> Iterator[str]:
     for table in figures.tables:
         yield ""
         yield from aligned(table.lines())
+        yield from aligned(table.targets())
 
 
 def machine(machine: dict[str, Any]) -> str:
@@ -29,18 +30,19 @@ def machine(machine: dict[str, Any]) -> str:
 
 
 def aligned(rows: list[list[str]]) -> Iterator[str]:
-    """Yield the rows with their columns below each other; figures to the right."""
+    """Yield the rows with their columns below each other: labels to the left, figures right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for label, *cells, targets in rows:
-        figures = "  ".join(
-            f"{cell:>{width}}" for cell, width in zip(cells, widths[1:-1], strict=True)
-        )
-        yield f"{label:{widths[0]}}  {figures}  {targets}".rstrip()
+    for row in rows:
+        first, *others = zip(row, widths, strict=True)
+        yield "  ".join([f"{first[0]:{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)])
 
 
 def markdown(table: Table) -> str:
-    """Return the table for a page."""
-    heading, *rows = table.lines()
-    written = [f"| {' | '.join(cell or ' ' for cell in row)} |" for row in (heading, *rows)]
-    rule = "|---" + "|--:" * (len(heading) - 2) + "|---|"
-    return "\n".join([written[0], rule, *written[1:]])
+    """Return the table for a page, with what its targets say below."""
+    parts = [_markdown(rows) for rows in (table.lines(), table.targets()) if rows]
+    return "\n\n".join(parts)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    written = [f"| {' | '.join(cell or ' ' for cell in row)} |" for row in rows]
+    return "\n".join([written[0], "|---" + "|--:" * (len(rows[0]) - 1) + "|", *written[1:]])

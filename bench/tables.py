@@ -43,6 +43,11 @@ class Target:
         share = mean(self._is_met(figure) for figure in self.measured)
         return "met" if share >= ENOUGH else "MISSED" if share <= 1 - ENOUGH else "unclear"
 
+    def words(self) -> list[str]:
+        """Return what it is about, the median and the spread of the rounds, limit and verdict."""
+        spread = [number(min(self.measured)), number(max(self.measured))]
+        return [self.says, shown(self.measured), *spread, self.limit, self.verdict]
+
     def _is_met(self, figure: float) -> bool:
         return (self.least is None or figure >= self.least) and (
             self.most is None or figure <= self.most
@@ -79,13 +84,17 @@ class Table:
     rows: list[Row]
 
     def lines(self) -> list[list[str]]:
-        """Return the cells as text, with the heading and the targets."""
-        heading = [self.title, *self.columns, "targets"]
-        return [heading, *(self._line(row) for row in self.rows)]
+        """Return the heading, and the label and figures of each row, as text."""
+        return [[self.title, *self.columns], *(self._line(row) for row in self.rows)]
 
     def _line(self, row: Row) -> list[str]:
-        cells = [_shown(row.cells[name]) if name in row.cells else "" for name in self.columns]
-        return [row.label, *cells, "; ".join(map(_said, row.targets))]
+        cells = [shown(row.cells[name]) if name in row.cells else "" for name in self.columns]
+        return [row.label, *cells]
+
+    def targets(self) -> list[list[str]]:
+        """Return a heading, and what is said of each target, as text; nothing where none is."""
+        said = [[row.label, *target.words()] for row in self.rows for target in row.targets]
+        return [["", "", "median", "from", "to", "target", ""], *said] if said else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +131,6 @@ def number(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _shown(rounds: Sequence[float]) -> str:
+def shown(rounds: Sequence[float]) -> str:
+    """Return the median."""
     return number(median(rounds))
-
-
-def _said(target: Target) -> str:
-    spread = f" ({number(min(target.measured))} to {number(max(target.measured))})"
-    return (
-        f"{target.says} {_shown(target.measured)}{spread if len(target.measured) > 1 else ''} "
-        f"{target.limit}: {target.verdict}"
-    )

@@ -53,8 +53,11 @@ def test_figures_come_back_from_their_json() -> None:
         {"says": "a / b", "measured": [0.5, 1.0], "least": 0.5}
     ]
     assert again.tables[0].lines() == [
-        ["title", "a", "b", "targets"],
-        ["r", "1.50", "2.00", "a / b 0.75 (0.50 to 1.00) >= 0.5: met"],
+        ["title", "a", "b"],
+        ["r", "1.50", "2.00"],
+    ]
+    assert again.tables[0].targets()[1:] == [
+        ["r", "a / b", "0.75", "0.50", "1.00", ">= 0.5", "met"]
     ]
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast.codec import Codec, Json
+from outlast.engine.news import News
 from outlast.engine.payloads import check_size
 from outlast.engine.turn import MAX_NAME
 from outlast.errors import (
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from outlast.engine.worker import Worker
 
 T = TypeVar("T")
-
-LOOKS_AGAIN: Final = 1.0
-"""Seconds after which whoever waits for a run looks at it without a hint."""
 
 _PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds before a request that got no answer is said again; then the caller is told."""
@@ -281,8 +279,8 @@ class Client:
         Raises:
             TaskNotFound: it is not there, or is deleted meanwhile.
         """
-        store, system = self.around.store, self.around.system
-        ended = asyncio.Event()
+        store = self.around.store
+        news, ended = News(store, self.around.system), asyncio.Event()
 
         def hear(hint: Any) -> None:
             if hint.closed or not hint.revision:
@@ -298,11 +296,12 @@ class Client:
                     event = decode(entry)
                     assert isinstance(event, Ended | Aborted)
                     return event
-                await system.wait(ended, LOOKS_AGAIN)
+                await news.wait(ended)
 
     async def stream(self, key: str, first: int, after: int) -> AsyncIterator[StreamEvent]:
         """Give the stream's items after the offset `after`, as they come, until the run ends."""
-        store, system = self.around.store, self.around.system
+        store = self.around.store
+        news = News(store, self.around.system)
         revision, last = await self._find_offset(key, first, after)
         with self.around.hints.changes(key) as changed:
             while True:
@@ -325,7 +324,7 @@ class Client:
                     continue
                 if head.closed:
                     return
-                await system.wait(changed, LOOKS_AGAIN)
+                await news.wait(changed)
 
     async def _find_offset(self, key: str, first: int, after: int) -> tuple[int, int | None]:
         """Return after which revision to read for the items after this offset, or how many newest.

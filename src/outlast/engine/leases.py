@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from outlast.engine.clock import System
-from outlast.errors import StoreError
+from outlast.errors import StoreError, Unavailable
 from outlast.journal import Fence, Lease
 from outlast.store import Store
 
@@ -134,7 +134,8 @@ class Leases:
                 held = await self._store.renew(list(asked.values()), self.ttl)
         except (StoreError, TimeoutError) as error:
             log.warning("the leases of %d runs could not be renewed: %s", len(asked), error)
-            self._drop(fence for fence in asked if self._ends_soon(fence))
+            is_final = isinstance(error, Unavailable) and error.is_final
+            self._drop(fence for fence in asked if is_final or self._ends_soon(fence))
             return False
         still = {lease.fence for lease in held}
         with self._lock:

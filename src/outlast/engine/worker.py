@@ -67,6 +67,7 @@ class Worker:
         self._may_have_left = True  # there may be work that the last claim did not take
         self._wake = asyncio.Event()
         self._is_closing = False
+        self._complaint = ""  # of the store, that was logged last
         self._loop: asyncio.Task[None] | None = None
         self._parker: asyncio.Task[None] | None = None
         self._kept: set[str] = set()  # keys of runs that stay in memory while they wait
@@ -168,8 +169,11 @@ class Worker:
                 lanes, self.owner, self.lease, free, system.draw_name()
             )
         except StoreError as error:
-            log.warning("the store gives no work: %s", error)
+            if str(error) != self._complaint:
+                log.warning("the store gives no work: %s", error)
+            self._complaint = str(error)
             return _PAUSE
+        self._complaint = ""
         for head in claimed.heads:
             definition = definitions[head.card.name]
             self._begin(head, Run(), definition, asked_at, is_new=False)

@@ -141,6 +141,7 @@ class Writer:
                 calls = self._write(ledger, batch)
             self._condition.check_writable()  # before anything is acknowledged
         except (OSError, Unavailable) as error:  # no turnstile, or not our file any more
+            ledger.hints.clear()
             calls = [*calls, *batch]
             for call in calls:
                 call.fail(self._condition.note(error))

@@ -100,6 +100,20 @@ async def test_a_lease_of_a_run_that_is_gone_is_over(machine: Machine) -> None:
         await record.catch_up()
 
 
+async def test_the_end_of_a_run_that_was_made_anew_is_not_that_of_the_one_before(
+    machine: Machine,
+) -> None:
+    record = await held(machine)
+    machine.clock.advance(LEASE + 1)
+    await machine.store.delete("run/r", expect=2)
+    successor = await held(machine, Ended(Status.COMPLETED))
+    ends = Change(key="run/r", id="ends", fence=successor.fence, close=True, release=True)
+    await machine.store.commit(ends)
+
+    with pytest.raises(Fenced):
+        await record.catch_up()
+
+
 async def test_who_asked_may_be_gone_when_a_write_is_done_or_refused(machine: Machine) -> None:
     record = await held(machine)
     await record.catch_up()

@@ -22,9 +22,10 @@ from outlast import (
     UsageError,
     task,
 )
+from outlast.store import Lane
 from outlast.testing import FakeClock, SkippingLoop
 from tests.engine.conftest import Machine
-from tests.engine.world import Verb, Wire, head_of, types_of
+from tests.engine.world import LEASE, Verb, Wire, head_of, types_of
 
 loop_factory = SkippingLoop
 
@@ -155,6 +156,28 @@ async def test_a_start_that_was_not_answered_may_find_another_worker_at_it(
 
     taken_over = ["created", "turn_began", "attempt_began", "parked", "signalled"]
     assert types_of(machine.store, "r")[:5] == taken_over
+
+
+async def test_a_start_that_was_not_answered_does_not_take_the_lease_of_another_for_its_own(
+    machine: Machine,
+) -> None:
+    async def lose_the_answer(verb: Verb, argument: Any) -> None:
+        if verb == "commit":
+            machine.wire.after = nothing
+            machine.clock.advance(LEASE + 1)
+            # Somebody has just claimed the run, and written nothing yet.
+            lane = Lane("default", "patient")
+            assert (await machine.store.claim([lane], "other", LEASE, 1, "f")).heads
+            raise Unavailable("no answer")
+
+    nothing = machine.wire.after
+    async with machine.open() as app:
+        machine.wire.after = lose_the_answer
+        run = await patient.options(app=app).start(1, id="r")
+        await run.signal("go", 7)
+        await asyncio.sleep(LEASE / 2)
+
+    assert types_of(machine.store, "r") == ["created", "turn_began", "signalled"]
 
 
 async def test_a_start_goes_on_after_the_runs_that_were_deleted(machine: Machine) -> None:

@@ -234,6 +234,56 @@ def test_an_orphan_that_was_cancelled_is_not_entered_again(make_world: Make) -> 
     assert world.effects == ["entered"]
 
 
+async def test_a_cancel_decides_again_where_the_run_has_moved_on(machine: Machine) -> None:
+    @task
+    async def handler(ctx: TaskContext[None]) -> str:
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(ctx.wait("go"))
+            await ctx.cancel.wait()
+            waiting.cancel()
+        return "cleaned up"
+
+    async def take_it_up_first(verb: Verb, argument: Any) -> None:
+        if verb == "commit":
+            client_wire.before = nothing
+            async with machine.open():
+                await asyncio.sleep(1)
+            parked = ["created", "turn_began", "parked"]  # until it is cancelled, among others
+            assert types_of(machine.store, "r") == parked
+
+    client_wire = Wire(machine.store)
+    nothing = client_wire.before
+    async with machine.open(worker=False, store=client_wire) as client:
+        run = await handler.options(app=client).start(None, id="r")
+        client_wire.before = take_it_up_first
+        await run.cancel()
+        async with machine.open():
+            assert (await run.result()).output == "cleaned up"
+
+
+async def test_an_end_is_heard_of_that_comes_while_the_run_is_read(machine: Machine) -> None:
+    @task
+    async def handler(ctx: TaskContext[None]) -> None:
+        await asyncio.sleep(60)
+
+    async def abort_it(verb: Verb, argument: Any) -> None:
+        if verb == "read":
+            client_wire.after = nothing
+            await (await app.runs.get("r")).abort()
+
+    client_wire = Wire(machine.store)
+    nothing = client_wire.after
+    async with machine.open() as app, machine.open(worker=False, store=client_wire) as client:
+        await handler.options(app=app).start(None, id="r")
+        run = await client.runs.get("r")
+        client_wire.after = abort_it
+        began = machine.clock.boot()
+        with pytest.raises(TaskAborted):
+            await run.result()
+
+    assert machine.clock.boot() - began < 0.5
+
+
 async def test_stopping_a_run_that_has_ended_does_nothing(app: App, machine: Machine) -> None:
     @task
     async def handler(ctx: TaskContext[None]) -> int:

@@ -22,6 +22,8 @@ from outlast import (
     UsageError,
     task,
 )
+from outlast.journal import Change
+from outlast.model.events import Signalled, encode
 from outlast.testing import FakeClock, SkippingLoop
 from tests.engine.conftest import Machine
 from tests.engine.world import DIED, Crash, World, types_of
@@ -96,6 +98,29 @@ async def test_what_is_recorded_carries_the_items_before_it(app: App, machine: M
         "emitted",
         "ended",
     ]
+
+
+async def test_items_are_not_lost_where_a_signal_comes_before_the_end(machine: Machine) -> None:
+    @task
+    async def handler(ctx: TaskContext[None]) -> None:
+        await ctx.emit("last")
+
+    async def signal_first(verb: str, argument: Any) -> None:
+        if verb == "commit" and any(
+            draft.type == "ended" for change in argument for draft in change.entries
+        ):
+            machine.wire.before = nothing
+            fact = Change(key="run/r", id="s", entries=(encode(Signalled("go", 7)),), fact=True)
+            await machine.store.commit(fact)
+
+    nothing, machine.wire.before = machine.wire.before, signal_first
+    async with machine.open() as app:
+        run = await handler.options(app=app).start(None, id="r")
+        await run.result()
+
+        assert [item.offset for item in await items_of(run)] == [1]
+    ended = ["created", "turn_began", "signalled", "emitted", "ended"]
+    assert types_of(machine.store, "r") == ended
 
 
 async def test_a_value_that_is_no_json_is_refused_with_its_place(app: App) -> None:

@@ -8,6 +8,7 @@ from outlast.model import decisions
 from outlast.model.decisions import Entrance
 from outlast.model.events import (
     Aborted,
+    Asked,
     AttemptBegan,
     AttemptFailed,
     CancelRequested,
@@ -15,6 +16,8 @@ from outlast.model.events import (
     Ended,
     Event,
     HandedBack,
+    Parked,
+    Signalled,
     Status,
     TurnBegan,
 )
@@ -30,6 +33,48 @@ def entered(
     for event in entering.events:
         run.evolve(event, now)
     return entering.entrance, next(iter(entering.events), None)
+
+
+# Leaving memory
+
+PARKED = Parked(1100.0, (Asked("go", 1, 0),))
+
+
+def test_what_came_while_a_handler_unwound_enters_it_at_once() -> None:
+    run = after(Signalled("go", 7))
+
+    assert decisions.park(run, PARKED, 1000.0) == PARKED._replace(due=1000.0)
+
+
+def test_a_signal_that_no_wait_asks_for_enters_nobody() -> None:
+    run = after(Signalled("other", 7))
+
+    assert decisions.park(run, PARKED, 1000.0) == PARKED
+
+
+def test_a_run_that_is_cancelled_while_it_unwinds_ends_unless_it_waits_for_that() -> None:
+    run, watching = after(CancelRequested("why")), PARKED._replace(watches_cancel=True)
+
+    assert decisions.park(run, PARKED, 1000.0) == Ended(Status.CANCELLED, reason="why")
+    assert decisions.park(run, watching, 1000.0) == watching._replace(due=1000.0)
+
+
+@pytest.mark.parametrize(
+    ("event", "now", "entrance"),
+    [
+        (None, 1099.0, Entrance.PUT_BACK),
+        (None, 1100.0, Entrance.ENTER),
+        (Signalled("other", 7), 1099.0, Entrance.PUT_BACK),
+        (Signalled("go", 7), 1099.0, Entrance.ENTER),
+        (CancelRequested("why"), 1099.0, Entrance.END),
+    ],
+)
+def test_a_parked_run_is_entered_at_its_time_or_for_its_signal(
+    event: Event | None, now: float, entrance: Entrance
+) -> None:
+    run = after(PARKED, *([event] if event else []))
+
+    assert entered(run, now=now)[0] is entrance
 
 
 # Taking a run up

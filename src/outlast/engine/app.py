@@ -62,6 +62,17 @@ class App:
         system: System | None = None,
         store: Store | None = None,
     ) -> None:
+        if concurrency < 1:
+            raise UsageError(f"concurrency is at least 1, not {concurrency!r}")
+        seconds_of("lease", lease, least=timedelta(seconds=1))
+        seconds_of("grace", grace)
+        if not queues or isinstance(queues, str):
+            raise UsageError(f"queues is a sequence of one name or more, not {queues!r}")
+        for what, name in (("namespace", namespace), *(("queue", queue) for queue in queues)):
+            if not 0 < len(name) <= MAX_NAME:
+                raise UsageError(
+                    f"a {what} has 1 to {MAX_NAME} characters, not {len(name)}: {name[:60]!r}"
+                )
         self.url, self.resources, self.max_payload = url, resources, max_payload
         self._system = system or System()
         self._store = store or open_store(url, clock=self._system, namespace=namespace)
@@ -93,21 +104,28 @@ class App:
                 self._store, self._system, hints, variables, self.max_payload, asyncio.Event()
             )
             if self._has_worker:
-                self._worker = Worker(
-                    around,
-                    owner=self._system.draw_name(),
-                    queues=self._queues,
-                    concurrency=self._concurrency,
-                    lease=self._lease,
-                    grace=self._grace,
-                )
+                self._worker = self._make_worker(around)
                 self._worker.open()
-                stack.push_async_callback(self._worker.close)
+                stack.push_async_callback(self._close_worker)
             self._client = Client(around, self._worker, self._checked)
             _open.append(self)
             stack.callback(_open.remove, self)
             self._stack = stack.pop_all()
         return self
+
+    def _make_worker(self, around: Surroundings) -> Worker:
+        return Worker(
+            around,
+            owner=self._system.draw_name(),
+            queues=self._queues,
+            concurrency=self._concurrency,
+            lease=self._lease,
+            grace=self._grace,
+        )
+
+    async def _close_worker(self) -> None:
+        if self._worker is not None:
+            await self._worker.close()
 
     async def __aexit__(
         self,
@@ -218,17 +236,6 @@ def open(  # noqa: A001 - `outlast.open`
     Raises:
         UsageError: a setting is out of range, or the URL is not one of ours.
     """
-    if concurrency < 1:
-        raise UsageError(f"concurrency is at least 1, not {concurrency!r}")
-    seconds_of("lease", lease, least=timedelta(seconds=1))
-    seconds_of("grace", grace)
-    if not queues or isinstance(queues, str):
-        raise UsageError(f"queues is a sequence of one name or more, not {queues!r}")
-    for what, name in (("namespace", namespace), *(("queue", queue) for queue in queues)):
-        if not 0 < len(name) <= MAX_NAME:
-            raise UsageError(
-                f"a {what} has 1 to {MAX_NAME} characters, not {len(name)}: {name[:60]!r}"
-            )
     return App(
         url if url is not None else os.environ.get("OUTLAST_URL", DEFAULT_URL),
         worker=worker,

@@ -91,7 +91,7 @@ class Leases:
                 return
             if self._is_loop_silent():
                 continue
-            renewed = await self._renew()
+            renewed = await self.renew()
             # While the store does not answer, ask more often: an answer just in time keeps the
             # runs.
             pause = self.ttl / _BEATS if renewed else self.ttl / _BEATS / 10
@@ -122,8 +122,12 @@ class Leases:
     def _answer(self) -> None:
         self._asked = None
 
-    async def _renew(self) -> bool:
-        """Renew all leases in one write; return whether the store answered."""
+    async def renew(self, beyond: float = 0.0) -> bool:
+        """Renew all leases in one write; return whether the store answered.
+
+        Args:
+            beyond: seconds for which they last longer than usual.
+        """
         with self._lock:
             asked = {fence: kept.lease for fence, kept in self._kept.items()}
         if not asked:
@@ -131,7 +135,7 @@ class Leases:
         now = self._system.monotonic()
         try:
             async with asyncio.timeout(self._patience(asked, now)):
-                held = await self._store.renew(list(asked.values()), self.ttl)
+                held = await self._store.renew(list(asked.values()), self.ttl + beyond)
         except (StoreError, TimeoutError) as error:
             log.warning("the leases of %d runs could not be renewed: %s", len(asked), error)
             is_final = isinstance(error, Unavailable) and error.is_final

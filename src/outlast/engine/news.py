@@ -35,7 +35,7 @@ class News:
         Raises:
             Unavailable: nothing is written to the store any more.
         """
-        await self._system.wait(hint, LOOKS_AGAIN)
+        await self._system.wait(hint, LOOKS_AGAIN * self._system.looks_rarer_by)
         now = self._system.monotonic()
         if now < self._makes_sure_at:
             return

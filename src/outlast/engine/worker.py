@@ -105,6 +105,15 @@ class Worker:
             self._parker.cancel()
         await self._leases.close()
 
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """The runs in memory."""
+        return [attempt for attempt, _ in self._active.values()]
+
+    async def renew(self, beyond: float) -> None:
+        """Renew the leases of the runs in memory, for so many seconds longer than usual."""
+        await self._leases.renew(beyond)
+
     # New runs, made and taken up in one write
 
     def reserve(self, key: str, queue: str, name: str) -> Claim | None:
@@ -130,7 +139,8 @@ class Worker:
 
     async def _work(self) -> None:
         system = self._around.system
-        looks_at = system.monotonic() + _LOOKS_AGAIN
+        patience = _LOOKS_AGAIN * system.looks_rarer_by
+        looks_at = system.monotonic() + patience
         while not self._is_closing:
             self._wake.clear()
             try:
@@ -138,11 +148,11 @@ class Worker:
             except Exception:  # a bug of ours: the runs at work, and later ones, go on
                 log.exception("the worker cannot look for work")
                 next_in = None
-            pause = _LOOKS_AGAIN if next_in is None else min(next_in, _LOOKS_AGAIN)
+            pause = patience if next_in is None else min(next_in, patience)
             await system.wait(self._wake, pause)
             # However often it is woken for other work: a hint for one of its runs may be lost.
             if system.monotonic() >= looks_at:
-                looks_at = system.monotonic() + _LOOKS_AGAIN
+                looks_at = system.monotonic() + patience
                 for attempt, _ in self._active.values():
                     attempt.look()
 

@@ -66,6 +66,15 @@ async def test_a_renewed_lease_counts_from_before_the_store_was_asked(machine: M
     assert at < store.asked_at[0] + TTL
 
 
+async def test_a_renewal_that_gets_no_answer_does_not_outlast_the_lease(machine: Machine) -> None:
+    store = SlowStore(machine.system, machine.clock, takes=20 * TTL)
+    leases = Leases(store, machine.system, TTL)
+
+    now = machine.system.monotonic()
+
+    assert await lost_at(leases, machine.system, asked_at=now) < now + TTL
+
+
 async def test_a_claimed_lease_counts_from_before_the_store_was_asked(machine: Machine) -> None:
     store = SlowStore(machine.system, machine.clock, takes=0)
     store.asked_at.append(0.0)

@@ -100,6 +100,39 @@ async def test_a_lease_of_a_run_that_is_gone_is_over(machine: Machine) -> None:
         await record.catch_up()
 
 
+async def test_a_decision_at_an_edge_is_taken_again_where_a_fact_came_first(
+    machine: Machine,
+) -> None:
+    async def signal_first(verb: Verb, argument: Any) -> None:
+        if verb == "commit":
+            machine.wire.before = nothing
+            fact = Change(key="run/r", id="s", entries=(encode(Signalled("go", 7)),), fact=True)
+            await machine.store.commit(fact)
+
+    record = await held(machine)
+    await record.catch_up()
+    nothing, machine.wire.before = machine.wire.before, signal_first
+    asked: list[list[str]] = []
+
+    def hand_back(run: Run) -> list[HandedBack]:
+        asked.append([*run.signals])
+        return [HandedBack(float(len(asked)))]
+
+    assert await record.decide(hand_back) == (HandedBack(2.0),)
+    assert asked == [[], ["go"]]
+    assert types_of(machine.store, "r") == ["created", "turn_began", "signalled", "handed_back"]
+
+
+async def test_what_has_ended_is_closed_and_given_back(machine: Machine) -> None:
+    record = await held(machine)
+    await record.catch_up()
+
+    await record.decide(lambda _: [Ended(Status.COMPLETED)])
+
+    head = head_of(machine.store, "r")
+    assert (head.closed, head.lease, head.card.due) == (True, None, None)
+
+
 async def test_the_end_of_a_run_that_was_made_anew_is_not_that_of_the_one_before(
     machine: Machine,
 ) -> None:

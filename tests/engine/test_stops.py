@@ -735,6 +735,36 @@ async def test_the_next_attempt_begins_only_when_the_last_one_has_stopped(
     assert [what for what, _ in times] == ["entered", "ended", "entered"]
 
 
+async def test_what_does_not_stop_keeps_the_next_attempt_out_until_the_lease_ends(
+    app: App, clock: FakeClock
+) -> None:
+    may_end = False
+    stubborn: list[asyncio.Task[None]] = []
+    entered: list[float] = []
+
+    @task(retry=RetryPolicy(2, initial_delay=timedelta(0)))
+    async def handler(ctx: TaskContext[None]) -> None:
+        async def goes_on() -> None:
+            while not may_end:
+                try:
+                    await asyncio.sleep(60)
+                except BaseException:  # noqa: BLE001
+                    continue
+
+        entered.append(clock.wall())
+        if ctx.attempt == 0:
+            stubborn.append(asyncio.ensure_future(goes_on()))
+            await asyncio.sleep(0)
+            raise OSError("no")
+
+    await handler.run(None)
+    may_end = True
+    stubborn[0].cancel()
+    await asyncio.wait(stubborn)
+
+    assert entered[1] - entered[0] > LEASE / 2
+
+
 async def test_a_handler_leaves_no_task_behind(app: App, machine: Machine) -> None:
     @task
     async def handler(ctx: TaskContext[None]) -> str:

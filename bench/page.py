@@ -18,7 +18,7 @@ REFERENCE: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 JSON: Final = REFERENCE / "figures.json"
 PLOT: Final = REFERENCE / "figures.svg"
 PAGE: Final = REFERENCE / "figures.md"
-PART: Final = re.compile(r"(<!-- measured: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+PART: Final = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def keep(figures: Figures, peers: Peers) -> None:
@@ -37,7 +37,7 @@ def written(text: str, figures: Figures) -> str:
     """Return the text of the page with its parts as the figures say."""
     parts = {table.name: markdown(table) for table in figures.tables}
     parts["machine"] = f"```text\n{machine(figures.machine)}\n```"
-    return PART.sub(lambda part: f"{part[1]}\n{parts[part[2]]}\n{part[3]}", text)
+    return PART.sub(lambda part: f"{part[1]}\n{parts[part[2]]}\n\n{part[3]}", text)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 import outlast
+from bench import page
 from bench.ended import copy_runs, ended, make_one
 from bench.figures import PARTS
+from bench.peers import MissingPeers, Peers
 from bench.tables import Figures, Row, Table, Target, number, percentiles
 from outlast.engine.clock import System
 
@@ -15,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # it starts two dozen processes, one after the other
 def test_benchmarks_run_and_keep_every_round(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     words = ["--quick", "--without-peers", "--json", str(file), "--directory", str(tmp_path)]
@@ -38,6 +41,23 @@ def test_benchmarks_run_and_keep_every_round(tmp_path: Path) -> None:
                 assert rounds, row
                 assert all(figure >= 0 for figure in rounds), row
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_is_kept_in_the_docs_is_all_and_the_page_says_it() -> None:
+    figures, text = page.kept(), page.PAGE.read_text(encoding="utf-8")
+
+    names = [found[2] for found in page.PART.finditer(text)]
+    assert sorted(names) == sorted(["machine", *(table.name for table in figures.tables)])
+    assert {table.name for table in figures.tables} == set(PARTS)
+    assert page.written(text, figures) == text, "run `python -m bench.page`"
+
+
+def test_the_plot_is_small_and_of_the_kept_figures() -> None:
+    plot = page.PLOT.read_text(encoding="utf-8")
+
+    assert plot.startswith("<?xml")
+    assert len(plot) < 60_000
+    assert page.kept().machine["date"][:10] in plot
 
 
 def test_figures_come_back_from_their_json() -> None:
@@ -103,3 +123,11 @@ async def test_copied_runs_are_runs_that_have_ended(tmp_path: Path) -> None:
     assert len({run.id for run in runs}) == 30
     assert all(result.is_completed and result.output == results[0].output for result in results)
     assert new.is_completed
+
+
+def test_without_a_place_for_them_there_are_no_others(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+
+    with pytest.raises(MissingPeers, match="Not a directory"):
+        Peers.prepare(file)

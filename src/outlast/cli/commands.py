@@ -105,6 +105,32 @@ def worker(
     )
 
 
+@app.command()
+def doctor(
+    url: Annotated[
+        str | None, typer.Argument(help="What to examine; else as --url.", show_default=False)
+    ] = None,
+    *,
+    option: Annotated[
+        str | None,
+        typer.Option(
+            "--url", help="Where runs are kept; else $OUTLAST_URL, else sqlite:///outlast.db."
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read everything, whatever it takes.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong with a SQLite file, and what to do; it changes nothing.
+
+    Ends with status 0 if nothing is, or nothing but warnings; with 1 if something is wrong.
+    """
+    from outlast.cli import doctor as command
+
+    _await(command.examine(url or option, is_full=full, as_json=as_json), as_json=as_json)
+
+
 @runs.command("list")
 def list_runs(
     *,

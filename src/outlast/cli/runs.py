@@ -36,11 +36,16 @@ async def client(url: str | None, namespace: str) -> AsyncGenerator[App, None]:
     """
     url = url or os.environ.get("OUTLAST_URL", DEFAULT_URL)
     unopened = outlast.open(url, worker=False, namespace=namespace)  # refuses what is no URL
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite" and not (file := Path(unquote(parts.path)[1:])).exists():
+    if (file := file_of(url)) is not None and not file.exists():
         raise UsageError(f"there is no database {str(file)!r}; name another one with --url")
     async with unopened as app:
         yield app
+
+
+def file_of(url: str) -> Path | None:
+    """Return the SQLite file that a URL names; None: it names something else."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)[1:]) if parts.scheme == "sqlite" else None
 
 
 async def list_runs(

@@ -120,6 +120,15 @@ class LockFiles:
         return self._directory / (digest[:32] + _SUFFIX)
 
 
+def owner_held_here(path: Path) -> str | None:
+    """Return whose sign it is if this process holds it, and must not open it again."""
+    with _held.lock:
+        descriptor = _held.files.get(path)
+        if descriptor is None:
+            return None
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
+
+
 _SUFFIX: Final = ".owner"
 
 

@@ -51,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=cache(),
         metavar="DIRECTORY",
-        help="where the others that we compare with are installed (default: %(default)s)",
+        help="where the others that we compare with are installed; remove it to have newer ones "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--directory",

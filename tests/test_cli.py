@@ -1,6 +1,7 @@
 """The commands, as a shell sees them: status, standard output, standard error."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -70,6 +71,22 @@ def test_runs_are_listed_newest_first_page_by_page(url: str) -> None:
     assert ids(first) == ["two"]
     assert ids(second) == ["one"]
     assert first["runs"][0]["status"] == "pending"
+
+
+@pytest.mark.slow
+async def test_what_a_terminal_cannot_show_is_escaped(url: str) -> None:
+    async with outlast.open(url, worker=False):
+        await wait_for_word.start("3", id="käse")
+
+    listed = subprocess.run(
+        [*OUTLAST, "runs", "list", "--url", url],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "k\\xe4se" in listed.stdout
 
 
 def test_runs_are_listed_by_what_they_are(url: str) -> None:

@@ -126,6 +126,16 @@ def test_a_record_without_a_run_is_noticed() -> None:
     ]
 
 
+def test_a_journal_that_knows_of_no_death_is_noticed() -> None:
+    seen = account()
+    history = [entry for entry in seen.history if entry.type != "attempt_began"]
+    once = {(one.mark, one.step, one.number): replace(one, recovery=0) for one in seen.lines}
+
+    assert failed(replace(seen, history=history, lines=[*once.values()])) == [
+        "no recorded step ran again after its record"
+    ]
+
+
 @pytest.mark.parametrize("lost", [0, 1, 3])
 def test_a_gap_in_the_stream_is_noticed(lost: int) -> None:
     seen = account()

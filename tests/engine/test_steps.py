@@ -366,21 +366,22 @@ async def test_a_payload_that_is_too_large_is_refused(machine: Machine) -> None:
 
     @task
     async def big(ctx: TaskContext[str]) -> None:
-        await ctx.emit("x" * 100)
+        await ctx.emit("x" * 49)
 
-    async with machine.open(max_payload=50):
-        assert (await handler.run(40)).output == "40"
+    async with machine.open(max_payload=50):  # as JSON: a text has two quotation marks
+        assert (await handler.run(48)).output == "48"
         with pytest.raises(TaskFailed, match="InputTooLarge"):
-            await handler.run(60)
+            await handler.run(49)
+        assert len((await handler.run(-48)).output) == 48
         with pytest.raises(TaskFailed, match="InputTooLarge"):
-            await handler.run(-60)
+            await handler.run(-49)
         with pytest.raises(TaskFailed, match="InputTooLarge"):
             await big.run("small")
         with pytest.raises(InputTooLarge):
-            await big.start("x" * 60)
+            await big.start("x" * 49)
         run = await big.start("small", delay=timedelta(days=1))
         with pytest.raises(InputTooLarge):
-            await run.signal("go", "x" * 60)
+            await run.signal("go", "x" * 49)
 
 
 # Errors

@@ -179,6 +179,14 @@ def test_a_file_that_may_not_be_written() -> None:
     assert len(found) == 10  # what can be read is looked at all the same
 
 
+def test_a_directory_that_may_not_be_entered() -> None:
+    with as_nobody() as place:
+        inner = place / "inner"
+        inner.mkdir(mode=0)
+
+        assert complaints(inner / "outlast.db") == [("file", "error")]
+
+
 async def test_a_log_that_nobody_can_move_into_the_file(file: Path) -> None:
     log = beside(file, "-wal")
     log.touch()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from outlast.errors import UsageError
+from outlast.errors import Unavailable, UsageError
 from outlast.store import open_store
 from outlast.stores.sqlite import SQLiteStore
 from outlast.stores.sqlite.place import _linux_mount, _mac_mount, check_place, file_system
@@ -172,6 +172,27 @@ async def test_a_directory_that_cannot_be_written_is_refused() -> None:
         inner.chmod(0o555)
 
         assert "is not writable" in await refused(inner / "outlast.db")
+
+
+async def test_a_directory_that_cannot_be_entered_is_said_to_be() -> None:
+    with as_nobody() as place:
+        inner = place / "inner"
+        inner.mkdir(mode=0)
+
+        with pytest.raises(Unavailable, match=r"cannot be used: .*Permission denied"):
+            await SQLiteStore(inner / "outlast.db", clock=FakeClock()).__aenter__()
+
+
+async def test_a_file_in_the_place_of_the_locks_is_said_to_be_there(path: Path) -> None:
+    path.with_name(f"{path.name}-locks").touch()
+
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"cannot be used: .*-locks"):
+            await SQLiteStore(path, clock=FakeClock()).__aenter__()
+
+
+async def test_what_is_no_path_is_refused() -> None:
+    assert "is no path" in await refused(Path("a\0b.db"))
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs", "fuseblk", "virtiofs"])

@@ -57,7 +57,7 @@ def in_our_words(error: Exception, path: str) -> Exception:
         case MemoryError():
             told = Unavailable(f"the file {path!r} was not written or read: no memory is left")
         case OSError():
-            told = Unavailable(f"the files beside {path!r} cannot be used: {error}")
+            told = Unavailable(f"the file {path!r}, or what is beside it, cannot be used: {error}")
         case _:
             return error
     told.__cause__ = error

@@ -11,12 +11,13 @@ import os
 import sqlite3
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from outlast.errors import UsageError
 from outlast.stores.sqlite.condition import Condition
+from outlast.stores.sqlite.failures import in_our_words
 from outlast.stores.sqlite.hints import Hints
 from outlast.stores.sqlite.place import Identity, check_place, identity, uri
 from outlast.stores.sqlite.presence import LockFiles
@@ -27,6 +28,8 @@ from outlast.stores.sqlite.watcher import Watcher
 from outlast.stores.sqlite.writer import Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from outlast.stores.sqlite.presence import Presence
 
 Synchronous: TypeAlias = Literal["full", "normal"]
@@ -161,8 +164,8 @@ def acquire(name: str, synchronous: Synchronous, patience: float) -> OpenFile:
         UsageError: there is no file of ours at the path, and none can be.
         Unavailable: it could not be read or written.
     """
-    path = Path(name).resolve()
-    with _registry:
+    with _registry, _in_our_words(name):
+        path = Path(name).resolve()
         check_place(path)
         if not path.exists():
             path.touch()
@@ -177,13 +180,27 @@ def acquire(name: str, synchronous: Synchronous, patience: float) -> OpenFile:
         _open[found] = file
         file.users += 1
     try:
-        file.open(patience)
+        with _in_our_words(name):
+            file.open(patience)
     except BaseException:
         release(file)
         raise
     if synchronous == "full":
         file.use_full()
     return file
+
+
+@contextmanager
+def _in_our_words(name: str) -> Generator[None]:
+    """Say in our words what the operating system says of the path, and of what lies beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise in_our_words(error, name) from error
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{name!r} is no path of a file: {error}") from error
 
 
 def release(file: OpenFile) -> None:

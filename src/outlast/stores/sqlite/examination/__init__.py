@@ -59,9 +59,13 @@ def examine(
         is_full: read everything, however long it takes.
         room: says how many bytes are free beside a file.
     """
-    findings = [*look_around(path, room)]
-    if not path.is_file():
-        return findings
+    try:
+        findings = [*look_around(path, room)]
+        if not path.is_file():
+            return findings
+    except (OSError, ValueError) as error:
+        what = f"the file '{path}' cannot be reached: {error}"
+        return [Finding("file", "error", what, "give this user the right to its directory")]
     try:
         with _reading(path) as db:
             findings += _look_inside(db, path, clock, meaning, is_full=is_full)

@@ -26,6 +26,23 @@ STORES: dict[str, Callable[[Path, FakeClock], Store]] = {
 SHARED = [name for name in STORES if name != "memory"]
 """Those whose data is there for whoever opens them next."""
 
+FIGURE = "figure"
+"""The property under which a test records a line that the summary prints: what it has covered."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = (report for some in terminalreporter.stats.values() for report in some)
+    lines = [
+        str(line)
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, line in report.user_properties
+        if name == FIGURE
+    ]
+    if lines:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(sorted(lines)))
+
 
 @pytest.fixture
 def clock() -> FakeClock:

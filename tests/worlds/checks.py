@@ -1,0 +1,263 @@
+"""What must never be written, whoever asks, and what a good rest is.
+
+These are the promises, said again without the rules that keep them: a check looks at the entries
+before and after a request, and at what whoever asked had seen. Only what a run amounts to is taken
+from the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final
+
+from outlast.journal import FORCE, Change, Entry, Fence, Lease
+from outlast.model.events import (
+    END_TYPES,
+    STREAM_TYPES,
+    TYPE_OF,
+    AttemptBegan,
+    AttemptFailed,
+    CancelRequested,
+    Checkpointed,
+    Emitted,
+    Ended,
+    HandedBack,
+    Parked,
+    Signalled,
+    Status,
+    StepBegan,
+    TakenBack,
+    TurnBegan,
+    decode,
+)
+from outlast.model.run import NotAllowed, Run, fold
+from tests.worlds.asking import Answer, Raised, Request
+from tests.worlds.ledger import Books, Journal
+
+FACTS: Final = {TYPE_OF[event] for event in (Signalled, CancelRequested)}
+EDGES: Final = {
+    TYPE_OF[event] for event in (TurnBegan, AttemptBegan, AttemptFailed, Parked, HandedBack, Ended)
+}
+
+
+def what_is_wrong(before: Books, request: Request, after: Books, answer: Answer) -> str | None:
+    """Return what the request has done that must never be done."""
+    if isinstance(answer.value, Raised):
+        return None if _same(before, after) else "what was refused has changed something"
+    check = _CHECKS.get(request.verb)
+    return next(check(before, request, after, answer), None) if check else None
+
+
+def _same(before: Books, after: Books) -> bool:
+    return before._replace(claims=after.claims) == after
+
+
+def _commit(before: Books, request: Request, after: Books, answer: Answer) -> Iterator[str]:
+    change: Change = request.args[0]
+    old, new = before.of(change.key), after.of(change.key)
+    if new is None:
+        yield "a journal was written, and is not there"
+        return
+    entries = old.entries if old else ()
+    if new.entries[: len(entries)] != entries:
+        yield "a journal was not appended to"
+    written = new.entries[len(entries) :]
+    if old is not None and not written and change.entries:
+        if new != old:
+            yield "a change that was said again has changed something"
+        return
+    yield from _numbers(before, change.key, entries, written)
+    yield from _lease(old, change)
+    yield from _order(entries, written)
+    yield from _sight(request.seen, change, entries, written)
+    yield from _head(new, after.wall)
+
+
+def _numbers(
+    before: Books, key: str, entries: Sequence[Entry], written: Sequence[Entry]
+) -> Iterator[str]:
+    gone = [entry for buried in before.buried if buried.key == key for entry in buried.entries]
+    first = written[0].revision if written else 0
+    if written and entries and first != entries[-1].revision + 1:
+        yield "revisions are not consecutive"
+    if written and any(entry.revision >= first for entry in gone):
+        yield "a revision was used twice"
+    if {entry.change for entry in written} & {entry.change for entry in (*entries, *gone)}:
+        yield "a change was written twice"
+
+
+def _lease(old: Journal | None, change: Change) -> Iterator[str]:
+    holder = old.head.fence if old else None
+    if isinstance(change.fence, Fence) and change.fence != holder:
+        yield "somebody has written with a lease that is not theirs"
+    if change.fence is None and not change.fact and old and old.is_held:
+        yield "a decision was written while somebody else holds the lease"
+
+
+def _order(entries: Sequence[Entry], written: Sequence[Entry]) -> Iterator[str]:
+    if written and any(entry.type in END_TYPES for entry in entries):
+        yield "something was recorded after the end"
+    slots = [_slot(entry) for entry in (*entries, *written) if entry.type == TYPE_OF[Checkpointed]]
+    if len(slots) > len(set(slots)):
+        yield "an outcome was recorded twice"
+    began = [entry.data for entry in (*entries, *written) if entry.type == TYPE_OF[StepBegan]]
+    if len(began) > len(set(began)):
+        yield "a step that may run at most once began twice"
+
+
+def _slot(entry: Entry) -> object:
+    event = decode(entry)
+    assert isinstance(event, Checkpointed)
+    return event.kind, event.name, event.number
+
+
+def _sight(
+    seen: int, change: Change, entries: Sequence[Entry], written: Sequence[Entry]
+) -> Iterator[str]:
+    """Hold decisions to what their writer knew."""
+    if change.fact or change.fence == FORCE:
+        return
+    unseen = [entry for entry in entries if entry.revision > seen]
+    if written and any(entry.type not in FACTS for entry in unseen):
+        yield "somebody has decided who had not seen an earlier decision"
+    if unseen and (change.release or change.close or any(map(_is_edge, written))):
+        yield "a fact that was there was not seen by what was decided"
+
+
+def _is_edge(entry: Entry) -> bool:
+    if entry.type in EDGES:
+        return True
+    event = decode(entry) if entry.type == TYPE_OF[Checkpointed] else None
+    return isinstance(event, Checkpointed) and event.timed_out
+
+
+def _head(journal: Journal, wall: float) -> Iterator[str]:
+    """Hold the head to be the sum of the entries."""
+    head, entries = journal.head, journal.entries
+    try:
+        run = run_of(journal)
+    except NotAllowed as error:
+        yield f"entries do not follow from each other: {error}"
+        return
+    if (head.first, head.revision) != (entries[0].revision, entries[-1].revision):
+        yield "the head has other revisions than its entries"
+    if head.facts != sum(entry.type in FACTS for entry in entries):
+        yield "the head counts other facts than its entries"
+    if head.closed is not (run.outcome is not None):
+        yield "a journal is closed before its run has ended, or open afterwards"
+    if head.card.status != run.status:
+        yield f"the card says {head.card.status}, and the run is {run.status}"
+    if head.closed and head.card.due is not None:
+        yield "a run that has ended is due"
+    if run.is_entered and (head.card.due is None or head.card.due > wall):
+        yield "a run at work is not due, and a crash would leave it to nobody"
+    if run.outcome is None and not run.is_entered:
+        own = run.due if run.due is not None else float("inf")
+        if own < (head.card.due if head.card.due is not None else float("inf")):
+            yield "a run is due later than it has to be"
+
+
+def _claim(before: Books, request: Request, after: Books, answer: Answer) -> Iterator[str]:
+    for head in answer.value.heads:
+        old = before.of(head.key)
+        assert old is not None
+        if old.is_held:
+            yield "a lease was taken from its holder before its end"
+        if old.head.card.due is None or old.head.card.due > before.wall:
+            yield "a run was claimed that is not due"
+        if head.token <= old.head.token:
+            yield "a token was used twice"
+
+
+def _renew(before: Books, request: Request, after: Books, answer: Answer) -> Iterator[str]:
+    asked: Sequence[Lease] = request.args[0]
+    for lease in asked:
+        old, new = before.of(lease.key), after.of(lease.key)
+        if old != new and (old is None or old.head.fence != lease.fence):
+            yield "a lease was renewed by somebody who does not hold it"
+        if old and old.head.fence == lease.fence and not (new and new.is_held):
+            yield "a lease was not renewed though nobody had taken it"
+
+
+def _delete(before: Books, request: Request, after: Books, answer: Answer) -> Iterator[str]:
+    key, _ = request.args
+    old = before.of(key)
+    if old is None:
+        return
+    if old.is_held:
+        yield "a journal was deleted while somebody held its lease"
+    if old.head.revision != request.seen:
+        yield "something was deleted that nobody had read"
+    if after.floor < old.head.revision:
+        yield "the floor is below what was deleted"
+
+
+_CHECKS: Final[dict[str, Callable[[Books, Request, Books, Answer], Iterator[str]]]] = {
+    "commit": _commit,
+    "claim": _claim,
+    "renew": _renew,
+    "delete": _delete,
+}
+
+
+def run_of(journal: Journal) -> Run:
+    """Return what the journal amounts to."""
+    return fold(entry for entry in journal.entries if entry.type not in STREAM_TYPES)
+
+
+# A good rest
+
+
+def unsettled(journal: Journal, effects: Collection[str], ops: Sequence[Any]) -> str | None:
+    """Return what is wrong with a run of which nothing will happen any more."""
+    run = run_of(journal)
+    if journal.is_held:
+        return "a lease is held for ever"
+    if run.outcome is None:
+        return _unfinished(run)
+    if run.status is Status.COMPLETED:
+        return next(_incomplete(journal, run, effects, ops), None)
+    return None
+
+
+def _unfinished(run: Run) -> str | None:
+    if run.cancel is not None:
+        return "nobody will ever see the cancel"
+    if run.parked is None or run.is_entered:
+        return "nobody will ever go on with it"
+    if any(wait.name in run.signals for wait in run.parked.waits):
+        return "nobody will ever take the signal"
+    return None if run.parked.waits else "it waits for nothing, for ever"
+
+
+def _incomplete(
+    journal: Journal, run: Run, effects: Collection[str], ops: Sequence[Any]
+) -> Iterator[str]:
+    names = [name for op in ops for name in op.names]
+    if sorted(slot.name for slot in run.checkpoints) != sorted(names):
+        yield f"it has completed with {[slot.name for slot in run.checkpoints]}, not {names}"
+    for slot, checkpoint in run.checkpoints.items():
+        is_once = any(op.kind == "once" and slot.name in op.names for op in ops)
+        if is_once and checkpoint.event.error is None and slot.name not in effects:
+            yield f"{slot.name} is said to have run, and has not"
+    emitting = [name for op in ops if op.kind == "emitting" for name in op.names]
+    if (items := stream_of(journal)) != ["first", "second"] * len(emitting):
+        yield f"a reader of the stream gets {items}"
+
+
+def stream_of(journal: Journal) -> Sequence[object]:
+    """Return what a reader of the stream is left with."""
+    items: dict[int, object] = {}
+    for entry in journal.entries:
+        if entry.type not in STREAM_TYPES:
+            continue
+        event = decode(entry)
+        match event:
+            case Emitted(offset, _, value):
+                items[offset] = value
+            case TakenBack(offset, after, _, step):
+                assert step is not None
+                items = {number: item for number, item in items.items() if number <= after}
+            case _:
+                raise AssertionError(event)
+    return list(items.values())

@@ -20,6 +20,8 @@ def main() -> None:
     if options.keep and (options.only or options.quick or options.without_peers):
         parser.error("what is kept in the docs is all of it")
     peers = None if options.without_peers else _peers(options.environment)
+    if options.keep and peers is None:
+        parser.error("what is kept in the docs is beside others")
     around = Surroundings(options.directory, peers)
     sizes = QUICK if options.quick else FULL
     figures = measure(sizes, around, options.only or list(PARTS), _tell)
@@ -27,8 +29,6 @@ def main() -> None:
         print(line)
     if options.json:
         options.json.write_text(figures.to_json(), encoding="utf-8")
-    if options.keep and peers is None:
-        sys.exit("nothing is kept in the docs: there is nothing to compare with")
     if options.keep and peers:
         page.keep(figures, peers)
 
@@ -67,12 +67,12 @@ def _peers(directory: Path) -> Peers | None:
     try:
         return Peers.prepare(directory)
     except MissingPeers as missing:
-        _tell(f"no others, for they cannot be installed in {directory}: {missing}")
+        _tell(f"without others: they cannot be installed in {directory}: {missing}")
         return None
 
 
 def _tell(what: str) -> None:
-    print(f"measuring {what}", file=sys.stderr, flush=True)
+    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,6 @@ def measure(
         machine |= around.peers.versions
     tables: list[Table] = []
     for name in parts:
-        tell(name)
+        tell(f"measuring {name}")
         tables.append(PARTS[name](sizes, around))
     return Figures(machine, tables)

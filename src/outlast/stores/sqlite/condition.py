@@ -6,6 +6,7 @@ damaged, nothing is written any more, until it is opened again. What it still ho
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,7 @@ class Condition:
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self._path = path
-        self._expected = {path: identity}
+        self._expected = {str(path): identity}
         self._is_made = False  # and has its first page
         self._complaint: Unavailable | None = None
         self._size = 0  # at the last look
@@ -38,7 +39,7 @@ class Condition:
         """Take note of the log, which is there as long as a connection is open."""
         for suffix in _LOG:
             path = self._path.with_name(f"{self._path.name}{suffix}")
-            self._expected[path] = identity(path)
+            self._expected[str(path)] = identity(path)
         self._is_made = True
 
     def check(self) -> None:
@@ -49,7 +50,7 @@ class Condition:
         """
         for path, expected in self._expected.items():
             try:
-                found = path.stat()
+                found = os.stat(path)  # noqa: PTH116 - at every read and write
             except (FileNotFoundError, NotADirectoryError):
                 found = None
             except OSError as error:
@@ -61,9 +62,9 @@ class Condition:
                     " it again",
                     is_final=True,
                 )
-            if path == self._path and self._is_made and not found.st_size:
+            if self._is_made and not found.st_size and path == str(self._path):
                 # Whoever connected to an empty file now would delete its log.
-                raise damaged(str(path), "it was emptied")
+                raise damaged(path, "it was emptied")
 
     def check_writable(self) -> None:
         """Refuse to write to what is gone or damaged, or ever was since it was opened.
@@ -71,10 +72,18 @@ class Condition:
         Raises:
             Unavailable: says which.
         """
-        if self._complaint is None:
-            self.check()
-        else:  # a new one: each place where one is raised adds to it
-            raise Unavailable(str(self._complaint), is_final=True) from self._complaint.__cause__
+        self.check_complaint()
+        self.check()
+
+    def check_complaint(self) -> None:
+        """Refuse to write to what is known to be gone or damaged, without a look.
+
+        Raises:
+            Unavailable: says which.
+        """
+        known = self._complaint
+        if known is not None:  # a new one: each place where one is raised adds to it
+            raise Unavailable(str(known), is_final=True) from known.__cause__
 
     def note(self, error: Exception) -> Exception:
         """Return the error in our words; one that is final is kept in mind."""

@@ -136,7 +136,7 @@ class Writer:
         batch = self._batch(first)
         calls: Sequence[Call[Ledger, Any]] = ()
         try:
-            self._condition.check_writable()
+            self._condition.check_complaint()
             with self._turnstile:
                 calls = self._write(ledger, batch)
             self._condition.check_writable()  # before anything is acknowledged

@@ -13,7 +13,7 @@ from contextvars import copy_context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
-from outlast.engine.rest import turn_of
+from outlast.engine.belongings import turn_of
 from outlast.errors import Unwound
 from outlast.task import Step as AsyncStep
 from outlast.task import TaskContext as AsyncTaskContext
@@ -43,7 +43,8 @@ class _Bridge:
         """Wait for the coroutine that `call` gives, and return or raise what it does."""
         loop, answer = self._turn.loop, concurrent.futures.Future[T]()
         context = copy_context()
-        context.run(turn_of.set, self._turn)  # a thread that the handler has made knows nothing
+        # A thread that the handler has made knows nothing.
+        context.run(turn_of.set, self._turn.scope.mark)
 
         def begin() -> None:
             task = loop.create_task(call())

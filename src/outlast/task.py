@@ -33,7 +33,7 @@ from outlast.engine.definition import (
     TextOrFactory,
 )
 from outlast.engine.handles import TaskResult, TaskRun
-from outlast.engine.rest import turn_of
+from outlast.engine.belongings import turn_of
 from outlast.engine.retry import RetryPolicy, check_policy
 from outlast.engine.runs import Page, Runs, get
 from outlast.engine.settings import (

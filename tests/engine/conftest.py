@@ -15,6 +15,7 @@ import pytest
 from outlast import App
 from outlast.stores.memory import MemoryStore
 from outlast.testing import FakeClock, FakeSystem, SkippingLoop
+from tests.engine.turns import LOOPS, Turn
 from tests.engine.world import Wire, World, open_app, worlds
 
 
@@ -48,6 +49,33 @@ class Machine:
     def open(self, *, store: Wire | None = None, **settings: Any) -> App:
         """Return another app on the store."""
         return open_app(self.system, store or self.wire, **settings)
+
+
+@pytest.fixture(scope="module")
+def quick_collections() -> Iterator[None]:
+    """Spare the collections after each test what was there before them."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(params=LOOPS)
+def turn(request: pytest.FixtureRequest) -> Iterator[Turn]:
+    """Yield a turn on each loop; nothing may be logged, and nothing left."""
+    loop: asyncio.AbstractEventLoop = request.param()
+    turn = Turn(loop)
+    yield turn
+    turn.door.set()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    gc.collect()
+    assert not left
+    assert not turn.said
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import outlast.sync
 from outlast import App, StepMismatch, StepUnknown, TaskContext, TaskFailed, task
 from outlast.engine import order
-from outlast.engine.rest import settle, turn_of
+from outlast.engine.belongings import settle, turn_of
 from outlast.testing import SkippingLoop
 from tests.engine.conftest import Machine
 from tests.engine.world import DIED, Crash, World, run_of

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from outlast import App, RetryPolicy, TaskCancelled, TaskContext, sync, task
+from outlast.engine.belongings import Look
 from outlast.stores.memory import MemoryStore
 from outlast.testing import FakeClock, SkippingLoop
 from tests.engine.conftest import Machine
@@ -528,7 +529,7 @@ async def test_at_a_shutdown_what_only_waits_is_parked_and_counts_no_recovery(
 async def test_a_loop_that_hides_its_timers_keeps_runs_in_memory(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("outlast.engine.worker.can_see", lambda _: False)
+    monkeypatch.setattr("outlast.engine.parking.can_see", lambda _: False)
 
     @task
     async def handler(ctx: Ctx) -> None:
@@ -545,7 +546,7 @@ async def test_a_loop_that_hides_its_timers_keeps_runs_in_memory(
 async def test_an_error_of_ours_in_a_look_at_what_waits_ends_no_look(
     app: App, machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(loop: object) -> Any:
+    def fail(look: object, scope: object) -> Any:
         raise ZeroDivisionError
 
     @task
@@ -553,7 +554,7 @@ async def test_an_error_of_ours_in_a_look_at_what_waits_ends_no_look(
         await ctx.wait("go")
 
     with monkeypatch.context() as patched:
-        patched.setattr("outlast.engine.worker.survey", fail)
+        patched.setattr(Look, "of", fail)
         run = await handler.start(None, id="r")
         await asyncio.sleep(1)
         assert not is_out(app, machine.store)

@@ -100,9 +100,7 @@ class App:
             stack.callback(hints.close)
             variables = copy_context()
             variables.run(current.set, self)
-            around = Surroundings(
-                self._store, self._system, hints, variables, self.max_payload, asyncio.Event()
-            )
+            around = Surroundings(self._store, self._system, hints, variables, self.max_payload)
             if self._has_worker:
                 self._worker = self._make_worker(around)
                 self._worker.open()

@@ -16,13 +16,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord
+from outlast.engine.belongings import Belongings, Look, tasks_of
 from outlast.engine.emission import Emission
-from outlast.engine.parking import Parking
+from outlast.engine.parking import Parker, Parking
 from outlast.engine.payloads import check_size
 from outlast.engine.record import Decide, Record
-from outlast.engine.rest import Survey, ended_by, expect, stop_all, turn_of
 from outlast.engine.retry import RetryPolicy
 from outlast.engine.steps import Steps
+from outlast.engine.stopping import ended_by, expect, stop_all
 from outlast.engine.turn import Turn
 from outlast.engine.waits import Waits
 from outlast.errors import CodecError, Corrupt, Fenced, StoreError, Unwound
@@ -80,17 +81,16 @@ class Surroundings:
     hints: Hints
     variables: contextvars.Context
     max_payload: int
-    waiting: asyncio.Event  # set when a handler begins to wait, or one that waits is cancelled
 
 
 class Attempt:
     """One entry into a handler, or what takes its place.
 
     Attributes:
-        has_swallowed: the handler did not let pass that it was to leave memory.
+        record: the run's journal, under the lease.
     """
 
-    has_swallowed: bool
+    record: Record
 
     def __init__(
         self,
@@ -99,17 +99,18 @@ class Attempt:
         definition: Definition,
         *,
         is_new: bool,
-        may_park: bool,
+        parker: Parker,
     ) -> None:
-        self._around, self._record, self._definition = surroundings, record, definition
+        self._around, self.record, self._definition = surroundings, record, definition
         self._is_new = is_new  # made, and taken up, in one write
-        self._may_park, self.has_swallowed = may_park, False
+        self._parker, self._may_park = parker, parker.may_park(record.key)
         self._stop: Stop | None = None
         self._stopped = asyncio.Event()
         self._turn: Turn | None = None
         self._waits: Waits | None = None
         self._parking: Parking | None = None
         self._parked = Parked()
+        self._found: Belongings | None = None  # what it had when it was seen to wait only
         self._looking: asyncio.Task[None] | None = None
         self._is_asked_to_shut_down = False
         record.changed, record.behind = self._take_note, self.look
@@ -122,7 +123,7 @@ class Attempt:
 
         Return whether its code has stopped: else the lease is left to its end.
         """
-        record = self._record
+        record = self.record
         try:
             if not self._is_new:
                 await record.catch_up()
@@ -155,21 +156,24 @@ class Attempt:
     def stop(self, stop: Stop) -> None:
         """End the attempt from outside; the first reason counts."""
         if stop not in _WITH_AN_END:  # also where such an end is being written
-            self._record.stop()
+            self.record.stop()
         if self._stop is None:
             self._stop = stop
             self._stopped.set()
             if self._turn is not None:
                 if stop is Stop.LEASE_LOST:
                     self._turn.ask_to_stop("lease_lost")
-                self._turn.throw(Unwound(f"the run {self._record.key!r} was stopped: {stop.value}"))
-                expect(self._turn.loop, self._turn, Unwound)
+                self._turn.throw(Unwound(f"the run {self.record.key!r} was stopped: {stop.value}"))
+                scope, found = self._turn.scope, self._found
+                expect(found.tasks if found else tasks_of(scope), Unwound)
 
     def ask_to_shut_down(self) -> None:
         """Tell the handler that its worker wants to stop."""
-        self._is_asked_to_shut_down = True
-        if self._turn is not None:
-            self._turn.ask_to_stop("shutdown")
+        if not self._is_asked_to_shut_down:
+            self._is_asked_to_shut_down = True
+            if self._turn is not None:
+                self._turn.ask_to_stop("shutdown")
+                self._parker.notice(self, 0.0)
 
     async def _clean_up_after_error(self) -> bool:
         return self._turn is None or await self._clean_up(self._turn, None, Stop.SHUTDOWN)
@@ -177,27 +181,27 @@ class Attempt:
     # What others write meanwhile
 
     def _hear(self, hint: Hint) -> None:
-        if self._record.hint(hint.revision):
+        if self.record.hint(hint.revision):
             self.look()
 
     def look(self) -> None:
         """Find out what others have written."""
         if self._looking is None or self._looking.done():
-            self._looking = self._around.system.spawn(self._look(), f"look {self._record.key}")
+            self._looking = self._around.system.spawn(self._look(), f"look {self.record.key}")
 
     async def _look(self) -> None:
         try:
-            await self._record.catch_up()
+            await self.record.catch_up()
         except (StoreError, Corrupt):
             self.stop(Stop.LEASE_LOST)
 
     def _take_note(self) -> None:
-        run = self._record.run
+        run = self.record.run
         if run.outcome is not None:
             self.stop(Stop.ABORTED)
         elif self._turn is not None and run.cancel is not None:
             self._turn.ask_to_stop("cancel")
-            self._around.waiting.set()
+            self._parker.notice(self)
         if self._waits is not None:
             self._waits.settle()
 
@@ -208,23 +212,38 @@ class Attempt:
         """Whether the handler, or a part of it, waits for what the engine ends."""
         return self._parking is not None and self._parking.is_waiting and self._stop is None
 
-    def rests(self, found: Survey) -> Stop | None:
+    def is_at_rest(self, look: Look) -> bool:
+        """Say whether the handler waits for nothing but what the engine ends; see `rests`."""
+        return self._look_at(look)[1] is not None
+
+    def rests(self, look: Look) -> Stop | None:
         """Return how the attempt is to be stopped because its handler only waits.
 
         A run that was asked to stop ends; any other one is parked when it has waited for a while.
 
         Args:
-            found: a survey after which the loop has not gone on.
+            look: one after which the loop has not gone on.
+
+        Raises:
+            TooSoon: the look would have to see more than it may.
         """
-        turn, parking = self._turn, self._parking
-        parked = parking.look(found[turn]) if turn and parking and self.is_waiting else None
+        parking, (found, parked) = self._parking, self._look_at(look)
         if parking is None or parked is None:
             return None
-        if self._record.run.cancel is not None and not parked.watches_cancel:
+        self._found = found
+        if self.record.run.cancel is not None and not parked.watches_cancel:
             return Stop.CANCELLED
         self._parked = parked
         may_park = self._may_park and parking.is_long(parked)
         return Stop.PARKED if may_park or self._is_asked_to_shut_down else None
+
+    def _look_at(self, look: Look) -> tuple[Belongings | None, Parked | None]:
+        """Return what the handler has and waits for; None if something else may wake it."""
+        turn, parking = self._turn, self._parking
+        if turn is None or parking is None or not self.is_waiting or parking.is_at_work:
+            return None, None
+        found = look.of(turn.scope)
+        return found, parking.look(found)
 
     # From the lease to the handler
 
@@ -238,28 +257,27 @@ class Attempt:
             entering = decisions.enter(run, system.wall(), limit)
             return entering.events
 
-        await self._record.decide(take_up)
+        await self.record.decide(take_up)
         return entering is not None and entering.entrance is Entrance.ENTER
 
     async def _enter(self) -> bool:
         system, definition = self._around.system, self._definition
-        turn = Turn(self._record, system, definition, self._around.max_payload)
+        around, record = self._around, self.record
+        turn = Turn(record, system, definition, around.max_payload, around.variables)
         emission = Emission(turn)
         calls = Calls(turn, emission, Steps(turn, emission), Waits(turn), turn.loop)
         if turn.run.entries > 1:
             await emission.resume()
         self._turn, self._waits = turn, calls.waits
         turn.lost = lambda: self.stop(Stop.LEASE_LOST)
-        turn.order.began = self._around.waiting.set
+        turn.order.began = lambda: self._parker.notice(self)
         if self._is_asked_to_shut_down:
             turn.ask_to_stop("shutdown")
         self._take_note()
         if self._stop is not None:
             return await self._conclude(None)
-        variables = self._around.variables.copy()
-        variables.run(turn_of.set, turn)
-        root = system.spawn(self._call(calls), definition.name, context=variables)
-        turn.root = root
+        root = system.spawn(self._call(calls), definition.name, context=turn.scope.context)
+        turn.scope.first = root
         self._parking = Parking(calls)
         emission.begin(root)
         stopped = system.spawn(self._stopped.wait(), "stopped")
@@ -300,13 +318,13 @@ class Attempt:
     async def _write_parked(self, root: asyncio.Task[Any], *, has_stopped: bool) -> None:
         parked, now = self._parked, self._around.system.wall()
         if not (has_stopped and ended_by(root, Unwound)):
-            self.has_swallowed = True
+            self._parker.keep(self.record.key)
             parked = parked._replace(due=now)
             log.warning(
                 "%s did not let pass that it was to leave memory while it waits: it catches "
                 "BaseException, raises an error of its own, or does not end; it is entered again, "
                 "and stays in memory",
-                self._record.key,
+                self.record.key,
             )
         # At an edge: a signal that came while the handler unwound must not be parked with it.
         await self._write(lambda run: [decisions.park(run, parked, now)], releases=has_stopped)
@@ -314,7 +332,7 @@ class Attempt:
     async def _write(self, decide: Decide, *, releases: bool) -> None:
         """Write what ends the attempt, unless the run has ended meanwhile."""
         with suppress(StoreError):  # somebody else goes on with it, or will at the lease's end
-            await self._record.decide(
+            await self.record.decide(
                 lambda run: decide(run) if run.outcome is None else (), releases=releases
             )
 
@@ -324,7 +342,7 @@ class Attempt:
         if error is None:
             try:
                 output = self._definition.output.dump(root.result(), root="output")
-                check_size(output, self._around.max_payload, f"the output of {self._record.key!r}")
+                check_size(output, self._around.max_payload, f"the output of {self.record.key!r}")
             except CodecError as unwritable:
                 error = unwritable
             else:
@@ -362,9 +380,9 @@ class Attempt:
 
         Handlers compensate when they are cancelled, and one that goes on elsewhere must not.
         """
-        turn.throw(Unwound(f"the turn of {self._record.key!r} is over"))
+        turn.throw(Unwound(f"the turn of {self.record.key!r} is over"))
         error = None if stop in (None, Stop.ABORTED) else turn.thrown
-        left = await stop_all(turn.loop, turn, error, STOPS_WITHIN)
+        left = await stop_all(turn.scope, error, STOPS_WITHIN, self._found)
         await turn.wait_for_threads(STOPS_WITHIN)
         if root is not None and root.done() and not root.cancelled():
             root.exception()  # it was seen: nothing to log
@@ -372,7 +390,7 @@ class Attempt:
             log.warning(
                 "%s: %d tasks of its handler did not end within %s s after they were cancelled; "
                 "they are abandoned, and can record nothing",
-                self._record.key,
+                self.record.key,
                 len(left),
                 STOPS_WITHIN,
             )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextvars import Context
 from operator import attrgetter, methodcaller
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
-from typing import Any
+from typing import Any, Protocol
 
 # What a loop has
 
@@ -45,6 +45,31 @@ def _first_context(made: object) -> Context | None:
         if type(it) is Context:
             return it
     return None
+
+
+class HasContext(Protocol):
+    """What keeps a context, once."""
+
+    @property
+    def context(self) -> Context:
+        """The context."""
+        ...
+
+
+def is_alone_with(keeper: HasContext, task: Task[Any]) -> bool:
+    """Say whether nothing but the task, which waits or has ended, runs in the keeper's context.
+
+    False where that is not certain.
+    """
+    holders = 2  # the keeper and the task
+    if not task.done():
+        waiter, waker = waiter_of(task), waker_of(task)
+        if waiter is None or waiter.done() or waker is None or waker[1] is not keeper.context:
+            return False
+        holders += 1
+        del waker  # which holds it, too
+    # One more is who asks.
+    return _count_holders is not None and _count_holders(keeper.context) == holders + 1
 
 
 def ready(loop: AbstractEventLoop) -> list[Handle]:
@@ -198,6 +223,7 @@ def _codes(function: object) -> dict[str, CodeType]:
     return {it.co_name: it for it in constants if isinstance(it, CodeType)}
 
 
+_count_holders: Callable[[object], int] | None = getattr(sys, "getrefcount", None)
 _ways: dict[type, Callable[[Any], Context | None]] = {}
 _SUSPENDED = (("cr_frame", "cr_await"), ("ag_frame", "ag_await"), ("gi_frame", "gi_yieldfrom"))
 _GATHERING: Any = getattr(_tasks, "_GatheringFuture", ())

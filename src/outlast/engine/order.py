@@ -14,8 +14,9 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final, NamedTuple
 
+from outlast.engine.belongings import Belongings, Look, Scope, settle
 from outlast.engine.clock import System
-from outlast.engine.rest import Belongings, Held, held_by, settle
+from outlast.engine.rest import Held, held_by
 from outlast.model.events import Asked
 
 _PATIENCE: Final = 0.02
@@ -41,16 +42,16 @@ class Order:
     def __init__(
         self,
         system: System,
-        mark: object,
+        scope: Scope,
         asked: Callable[[], Collection[asyncio.Future[Any]]],
         *,
         is_live: bool,
     ) -> None:
-        """Belong to the turn with this mark.
+        """Belong to the turn with this scope.
 
         Args:
             system: the machine.
-            mark: the turn's.
+            scope: the turn's.
             asked: gives what else the turn waits for that ends only after one of its `waits`.
             is_live: whether nothing is there to be replayed.
         """
@@ -60,8 +61,8 @@ class Order:
         self.waits: dict[asyncio.Future[Any], Awaited | None] = {}
         self.waits_since = 0.0  # by the monotonic clock: when the latest wait began
         self.began: Callable[[], None] = lambda: None
-        self._system, self._mark = system, mark
-        self._loop = asyncio.get_running_loop()
+        self._system, self._scope = system, scope
+        self._loop = scope.loop
         self._late: set[asyncio.Future[Any]] = set()
         self._by_place: list[tuple[int, int, asyncio.Future[Any]]] = []  # a heap of those
         self._numbers = count()
@@ -174,7 +175,7 @@ class Order:
     async def _hand_over_late(self) -> None:
         pause = _PATIENCE
         while self._late or self._strays:
-            await settle(self._loop, self._mark, _PATIENCE)
+            await settle(self._scope, _PATIENCE)
             if late := self._next_late():
                 late.set_result(None)
             elif waiting := [stray for stray in self._strays if not stray.done()]:
@@ -201,7 +202,8 @@ class Order:
         if self.is_behind:
             return False
         try:
-            held_by(self._loop, self._mark, {*self.waits, *self._asked()} if self.waits else ())
+            found = Look(self._loop).of(self._scope)
+            held_by({*self.waits, *self._asked()} if self.waits else (), found)
         except Held:
             return False
         return True
@@ -213,7 +215,7 @@ class Order:
 
         Args:
             beside: other futures that it may wait for as well.
-            belongings: what it has, of a survey after which the loop has not gone on.
+            belongings: what it has, by a look after which the loop has not gone on.
 
         Raises:
             Held: something else could, or it waits for what happens in memory only.
@@ -221,5 +223,5 @@ class Order:
         awaited = [wait for wait in self.waits.values() if wait is not None]
         if len(awaited) < len(self.waits) or not awaited:
             raise Held("it waits for something that is not recorded")
-        held_by(self._loop, self._mark, {*self.waits, *self._asked(), *beside}, belongings)
+        held_by({*self.waits, *self._asked(), *beside}, belongings)
         return awaited

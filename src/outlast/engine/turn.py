@@ -12,10 +12,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from outlast.engine import insides
+from outlast.engine.belongings import Scope
 from outlast.engine.order import Order
 from outlast.errors import StoreError, UsageError
 from outlast.model.decisions import MAX_CHECKPOINTS
@@ -47,7 +48,7 @@ class Turn:
 
     Attributes:
         cancel, shutdown: set when the handler should come to its end; `stop_reason` says why.
-        root: the handler's own task, once it is there.
+        scope: tells what belongs to it; its first task is the handler's own.
         thrown: what ended the turn from outside.
         lost: called when a write shows that the lease is over.
     """
@@ -56,19 +57,25 @@ class Turn:
     system: System
     definition: Definition
     max_payload: int
+    scope: Scope
     loop: asyncio.AbstractEventLoop
     order: Order
     cancel: asyncio.Event
     shutdown: asyncio.Event
 
     def __init__(
-        self, record: Record, system: System, definition: Definition, max_payload: int
+        self,
+        record: Record,
+        system: System,
+        definition: Definition,
+        max_payload: int,
+        variables: Context | None = None,
     ) -> None:
+        """Begin, with a copy of these variables for the handler."""
         self.record, self.system, self.definition = record, system, definition
-        self.max_payload = max_payload
-        self.loop = asyncio.get_running_loop()
-        self.root: asyncio.Task[Any] | None = None
-        self.order = Order(system, self, self._asked, is_live=not record.run.checkpoints)
+        self.max_payload, self.loop = max_payload, asyncio.get_running_loop()
+        self.scope = scope = Scope(self.loop, variables)
+        self.order = Order(system, scope, self._asked, is_live=not record.run.checkpoints)
         self.cancel, self.shutdown = asyncio.Event(), asyncio.Event()
         self.stop_reason: StopReason | None = None
         self.thrown: BaseException | None = None
@@ -162,9 +169,9 @@ class Turn:
 
     def _asked(self) -> Collection[asyncio.Future[Any]]:
         """Return what the task of a plain handler waits for, while its thread waits for `ctx`."""
-        if self.root is None or self.definition.is_async:
+        if self.scope.first is None or self.definition.is_async:
             return ()
-        waiter = insides.waiter_of(self.root)
+        waiter = insides.waiter_of(self.scope.first)
         is_asking = set(self._threads.values()) <= self._asking
         return () if waiter is None or not is_asking else (waiter,)
 

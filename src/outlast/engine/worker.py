@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final
 from outlast.engine.attempt import Attempt, Stop, Surroundings
 from outlast.engine.definition import TASKS
 from outlast.engine.leases import Leases
-from outlast.engine.parking import LINGER
+from outlast.engine.parking import Parker
 from outlast.engine.record import Record
-from outlast.engine.rest import can_see, survey
 from outlast.errors import StoreError, UsageError
 from outlast.journal import Claim, Head
 from outlast.model.run import Run
@@ -28,12 +27,6 @@ _LOOKS_AGAIN: Final = 5.0
 
 _PAUSE: Final = 0.5
 """Seconds before a store that did not answer is asked again."""
-
-_PATIENCE: Final = 1.0
-"""Seconds, at most, between two looks at handlers that wait and that something else may wake."""
-
-_AT_ONCE: Final = 100
-"""Handlers that are unwound in one round of the loop, which they share with others."""
 
 _RESTS_AFTER: Final = 0.05
 """Seconds between two looks, while it shuts down, at which runs only wait."""
@@ -69,18 +62,14 @@ class Worker:
         self._is_closing = False
         self._complaint = ""  # of the store, that was logged last
         self._loop: asyncio.Task[None] | None = None
-        self._parker: asyncio.Task[None] | None = None
-        self._kept: set[str] = set()  # keys of runs that stay in memory while they wait
+        self._parker = Parker(surroundings.system)
         self._unlisten = surroundings.hints.listen_to_all(self._hear)
 
     def open(self) -> None:
         """Begin to look for work."""
         self._leases.open()
         self._loop = self._around.system.spawn(self._work(), "outlast-worker")
-        if can_see(asyncio.get_running_loop()):
-            self._parker = self._around.system.spawn(self._park(), "outlast-parker")
-        else:
-            log.warning("runs that wait stay in memory: this event loop does not show its timers")
+        self._parker.open()
 
     async def close(self) -> None:
         """Take nothing new; let what runs end within the grace, and hand the rest back."""
@@ -98,11 +87,9 @@ class Worker:
                 attempt.ask_to_shut_down()
                 if left <= 0:
                     attempt.stop(Stop.SHUTDOWN)
-            self._sweep()  # what only waits could not use the grace
             self._wake.clear()
             await system.wait(self._wake, min(left, _RESTS_AFTER) if left > 0 else _RESTS_AFTER)
-        if self._parker is not None:
-            self._parker.cancel()
+        self._parker.close()
         await self._leases.close()
 
     @property
@@ -192,42 +179,12 @@ class Worker:
         self._may_have_left = True
         return None
 
-    # Runs that wait
-
-    async def _park(self) -> None:
-        """Let what only waits leave memory, and end what was asked to stop while it waits."""
-        waiting, system, pause = self._around.waiting, self._around.system, LINGER
-        while True:
-            is_new = await system.wait(waiting, pause if self._has_waiting else None)
-            waiting.clear()
-            pause = LINGER if is_new else min(2 * pause, _PATIENCE)
-            await system.sleep(LINGER)
-            try:
-                self._sweep()
-            except Exception:  # a bug of ours: what waits stays in memory
-                log.exception("the worker cannot look at what waits")
-
-    @property
-    def _has_waiting(self) -> bool:
-        return any(attempt.is_waiting for attempt, _ in self._active.values())
-
-    def _sweep(self) -> None:
-        """Stop what only waits."""
-        waiting = [attempt for attempt, _ in self._active.values() if attempt.is_waiting]
-        if waiting and self._parker is not None:
-            found = survey(asyncio.get_running_loop())
-            stops = [(attempt, attempt.rests(found)) for attempt in waiting]
-            resting = [(attempt, stop) for attempt, stop in stops if stop is not None]
-            for attempt, stop in resting[:_AT_ONCE]:
-                attempt.stop(stop)
-
     def _begin(
         self, head: Head, run: Run, definition: Definition, asked_at: float, *, is_new: bool
     ) -> None:
         assert head.lease is not None
         record = Record(self._around.store, self._around.system, head, run)
-        may_park = head.key not in self._kept
-        attempt = Attempt(self._around, record, definition, is_new=is_new, may_park=may_park)
+        attempt = Attempt(self._around, record, definition, is_new=is_new, parker=self._parker)
         self._leases.keep(head.lease, asked_at, lambda: attempt.stop(Stop.LEASE_LOST))
         task = self._around.system.spawn(self._run(head, record, attempt), f"run {head.key}")
         self._active[head.key] = attempt, task
@@ -242,10 +199,7 @@ class Worker:
             log.exception("%s is left to the end of its lease: an error of outlast's own", head.key)
         finally:
             self._leases.forget(head.lease)
-            if attempt.has_swallowed:
-                self._kept.add(head.key)
-            elif record.run.outcome is not None:
-                self._kept.discard(head.key)
+            self._parker.forget(attempt, has_ended=record.run.outcome is not None)
             if self._active.get(head.key, (None,))[0] is attempt:
                 del self._active[head.key]
             # A run that has ended leaves a place, which is worth a look at the store only if there

@@ -195,6 +195,28 @@ async def test_a_file_that_is_gone_is_noticed_before_anything_is_acknowledged(
                 await store.read("k")
 
 
+async def test_a_copy_that_vacuum_made_is_opened(path: Path) -> None:
+    """It has no log until it is read."""
+    copy = path.with_name("copy.db")
+    async with store_of(path) as store:
+        await store.commit(create("k"))
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("vacuum into ?", (str(copy),))
+
+    async with store_of(copy) as store:
+        await store.commit(fact("k", "x"))
+
+
+async def test_a_file_without_its_tables_is_said_to_be_damaged(path: Path) -> None:
+    async with store_of(path) as store:
+        await store.commit(create("k"))
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("drop table state")
+
+    with pytest.raises(Unavailable, match="is damaged: no such table: state"):
+        await store_of(path).__aenter__()
+
+
 async def test_a_damaged_file_is_said_to_be(path: Path) -> None:
     async with store_of(path) as store:
         await store.commit(*(create(f"k{number:05}") for number in range(2_000)))

@@ -68,6 +68,8 @@ def _of_driver(error: sqlite3.Error, path: str) -> OutlastError:
     code = getattr(error, "sqlite_errorcode", None)  # None: Python's own
     if code is not None and (code & _PRIMARY in _DAMAGES or code in _CONTRADICTIONS):
         return damaged(path, error)
+    if code == sqlite3.SQLITE_ERROR and str(error).startswith("no such table"):
+        return damaged(path, error)
     if code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return damaged(path, "its log was cut")
     if code is None and "decode" in str(error):

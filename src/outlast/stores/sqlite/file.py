@@ -129,6 +129,7 @@ class OpenFile:
             prepare(db, str(self.path))
             db.execute(f"pragma synchronous = {self._synchronous}")
             db.execute(f"pragma journal_size_limit = {LOG_BYTES}")
+            db.execute("select * from state").fetchall()  # what had no log has one once it is read
             self.condition.remember_log()
         except BaseException:
             db.close()

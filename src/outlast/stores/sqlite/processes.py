@@ -74,7 +74,7 @@ def writer_of(path: Path) -> int | None:
     index = path.with_name(f"{path.name}-shm")
     try:
         inode = str(index.stat().st_ino)
-        table = Path("/proc/locks").read_text(encoding="ascii")
+        table = Path("/proc/locks").read_text(encoding="utf-8")
     except OSError:
         return None
     for line in table.splitlines():  # 1: POSIX  ADVISORY  WRITE 3548 08:02:1733 120 120

@@ -76,7 +76,7 @@ def examine(
         }
         remedy = "make it, its log and its directory readable for this user"
         if damaged:
-            remedy = "restore a backup, or rescue what is left with `sqlite3 FILE .recover`"
+            remedy = "restore a backup"
         findings.append(Finding("read", "error", f"the file cannot be read: {error}", remedy))
     return findings
 
@@ -90,6 +90,7 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
         sqlite3.connect(uri(path, settings), uri=True, isolation_level=None, timeout=1.0)
     ) as db:
         db.execute("pragma query_only = on")
+        db.execute("pragma writable_schema = on")  # what is left of a cut file is read, too
         db.execute("select * from sqlite_master limit 1").fetchall()
         yield db
 

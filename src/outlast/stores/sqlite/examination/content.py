@@ -51,14 +51,15 @@ def check_integrity(db: sqlite3.Connection, *, is_full: bool) -> Iterator[Findin
     """Have SQLite look through its pages."""
     pragma = "integrity_check" if is_full else "quick_check"
     rows = db.execute(f"pragma {pragma}({MAX_NAMED})").fetchall()
-    wrong = [text for (text,) in rows if text != "ok"]
+    lines = [line for (text,) in rows for line in text.splitlines()]
+    wrong = [line for line in lines if line != "ok" and not line.startswith("***")]
     if wrong:
         yield Finding(
             "integrity",
             "error",
             f"the file is damaged: {'; '.join(wrong)}",
             "end all that use it, and restore a backup; without one, rescue what is left with"
-            " `sqlite3 FILE .recover`",
+            " `sqlite3 FILE 'pragma writable_schema = on' .dump`",
             {"damage": wrong},
         )
     else:

@@ -12,9 +12,12 @@ import pytest
 
 import outlast
 import outlast.sync
+import outlast.testing
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = (ROOT / "docs" / "reference" / "api.md").read_text()
+TESTING = (ROOT / "docs" / "reference" / "testing.md").read_text()
+SHOWN = re.compile(r"\.\. auto(?:class|exception|function|data):: (outlast\.\S+)")
 
 PUBLIC = [
     "App",
@@ -108,6 +111,7 @@ def test_an_import_does_nothing_and_takes_nothing_along(tmp_path: Path) -> None:
     [
         *(getattr(outlast, name) for name in PUBLIC),
         *map(vars(outlast.sync).get, outlast.sync.__all__),
+        *map(vars(outlast.testing).get, outlast.testing.__all__),
     ],
     ids=lambda owner: f"{owner.__module__}.{owner.__name__}",
 )
@@ -120,12 +124,18 @@ def test_every_public_name_has_a_docstring(owner: object) -> None:
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    shown = re.findall(r"\.\. auto(?:class|exception|function|data):: (outlast\.\S+)", REFERENCE)
+    shown = SHOWN.findall(REFERENCE)
 
     assert sorted(shown) == sorted(
         [f"outlast.{name}" for name in PUBLIC]
         + [f"outlast.sync.{name}" for name in outlast.sync.__all__]
     )
+
+
+def test_every_name_for_tests_is_in_the_reference() -> None:
+    shown = SHOWN.findall(TESTING)
+
+    assert sorted(shown) == [f"outlast.testing.{name}" for name in sorted(outlast.testing.__all__)]
 
 
 def test_every_public_name_is_in_the_typing_tests() -> None:

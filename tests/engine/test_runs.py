@@ -234,7 +234,7 @@ async def test_a_handle_is_of_one_run_also_when_its_id_is_used_again(
     await machine.store.delete("run/r", expect=3)
     new = await patient.start(2, id="r")
 
-    for call in (old.result, old.refresh, old.cancel, old.abort):
+    for call in (old.refresh, old.result, old.cancel, old.abort):
         with pytest.raises(TaskNotFound):
             await call()
     await new.signal("go", 3)

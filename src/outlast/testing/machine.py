@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from outlast.engine import insides
 from outlast.engine.belongings import turn_of
 from outlast.engine.clock import Timer
+from outlast.engine.threads import Threads
 from outlast.errors import Unwound
 from outlast.testing.clock import FakeClock
 from outlast.testing.system import FakeSystem, SeededSystem, SkippingLoop
@@ -50,6 +51,8 @@ class Machine(SeededSystem):
     """
 
     clock: FakeClock
+    handlers: Threads
+    steps: Threads
 
     def __init__(self, clock: FakeClock, seed: int | None) -> None:
         super().__init__(clock)

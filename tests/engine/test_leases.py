@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
-from outlast import Unavailable
+from outlast import TaskContext, Unavailable, task
 from outlast.engine.clock import System
 from outlast.engine.leases import Leases
 from outlast.journal import Fence, Lease
@@ -83,6 +84,25 @@ async def test_a_claimed_lease_counts_from_before_the_store_was_asked(machine: M
     asked_at = machine.system.monotonic() - TTL / 3
 
     assert await lost_at(leases, machine.system, asked_at=asked_at) < asked_at + TTL
+
+
+async def test_leases_of_runs_that_were_claimed_together_are_kept_one_by_one(
+    machine: Machine,
+) -> None:
+    @task
+    async def long(ctx: TaskContext[None]) -> int:
+        await ctx.step("work", asyncio.sleep, 10 * TTL)
+        return ctx.recovery_count
+
+    async with machine.open(worker=False, lease=timedelta(seconds=TTL)):
+        runs = [await long.start(None) for _ in range(3)]
+    async with (
+        machine.open(lease=timedelta(seconds=TTL)) as app,
+        machine.open(lease=timedelta(seconds=TTL)),
+    ):
+        results = [await (await app.runs.get(run.id)).result() for run in runs]
+
+    assert [result.output for result in results] == [0, 0, 0]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from outlast.engine.clock import System
 from outlast.errors import StoreError, Unavailable
@@ -31,6 +31,10 @@ _MARGIN: Final = 0.2
 """The share of `ttl`, before a lease's end, at which its run is stopped."""
 
 
+_Place: TypeAlias = tuple[str, Fence]
+"""Which lease it is: runs that were claimed together have fences that are equal."""
+
+
 @dataclass(slots=True)
 class _Kept:
     lease: Lease
@@ -45,7 +49,7 @@ class Leases:
         self.ttl = ttl
         self._store, self._system = store, system
         self._lock = threading.Lock()
-        self._kept: dict[Fence, _Kept] = {}
+        self._kept: dict[_Place, _Kept] = {}
         self._loop = asyncio.get_running_loop()
         self._asked: float | None = None  # since when the worker's loop owes us an answer
         self._is_given_up = False
@@ -73,12 +77,12 @@ class Leases:
             lost: called at most once, and not after `forget`.
         """
         with self._lock:
-            self._kept[lease.fence] = _Kept(lease, asked_at + self.ttl, lost)
+            self._kept[_place(lease)] = _Kept(lease, asked_at + self.ttl, lost)
 
     def forget(self, lease: Lease) -> None:
         """Renew this lease no more; it was given back, or is left to its end."""
         with self._lock:
-            self._kept.pop(lease.fence, None)
+            self._kept.pop(_place(lease), None)
 
     async def _keep(self) -> None:
         loop, wake = asyncio.get_running_loop(), asyncio.Event()
@@ -129,7 +133,7 @@ class Leases:
             beyond: seconds for which they last longer than usual.
         """
         with self._lock:
-            asked = {fence: kept.lease for fence, kept in self._kept.items()}
+            asked = {place: kept.lease for place, kept in self._kept.items()}
         if not asked:
             return True
         now = self._system.monotonic()
@@ -139,34 +143,38 @@ class Leases:
         except (StoreError, TimeoutError) as error:
             log.warning("the leases of %d runs could not be renewed: %s", len(asked), error)
             is_final = isinstance(error, Unavailable) and error.is_final
-            self._drop(fence for fence in asked if is_final or self._ends_soon(fence))
+            self._drop(place for place in asked if is_final or self._ends_soon(place))
             return False
-        still = {lease.fence for lease in held}
+        still = {*map(_place, held)}
         with self._lock:
-            for fence in still:
-                if kept := self._kept.get(fence):
+            for place in still:
+                if kept := self._kept.get(place):
                     kept.until = now + self.ttl
-        self._drop(fence for fence in asked if fence not in still)
+        self._drop(place for place in asked if place not in still)
         return True
 
-    def _patience(self, fences: Iterable[Fence], now: float) -> float:
+    def _patience(self, places: Iterable[_Place], now: float) -> float:
         """Return how long to wait for an answer: not so long that a lease ends meanwhile."""
         with self._lock:
-            ends = [self._kept[fence].until for fence in fences if fence in self._kept]
+            ends = [self._kept[place].until for place in places if place in self._kept]
         left = min(ends, default=now) - _MARGIN * self.ttl - now
         return min(max(left, _MARGIN * self.ttl / 2), self.ttl / _BEATS)
 
-    def _ends_soon(self, fence: Fence) -> bool:
+    def _ends_soon(self, place: _Place) -> bool:
         with self._lock:
-            kept = self._kept.get(fence)
+            kept = self._kept.get(place)
             return kept is not None and self._system.monotonic() >= kept.until - _MARGIN * self.ttl
 
-    def _drop(self, fences: Iterable[Fence]) -> None:
-        for fence in list(fences):
-            self._tell(self._lose, fence)
+    def _drop(self, places: Iterable[_Place]) -> None:
+        for place in list(places):
+            self._tell(self._lose, place)
 
-    def _lose(self, fence: Fence) -> None:
+    def _lose(self, place: _Place) -> None:
         with self._lock:
-            kept = self._kept.pop(fence, None)
+            kept = self._kept.pop(place, None)
         if kept:
             kept.lost()
+
+
+def _place(lease: Lease) -> _Place:
+    return lease.key, lease.fence

@@ -36,8 +36,8 @@ Fault = Literal[
 ]
 """What a `FaultyStore` counts.
 
-A `late request` arrives after its caller was told `Unavailable`; one that arrives in time is only a
-`delay`.
+What is late comes after the store's `patience` is over: the caller of a `late request` was told
+`Unavailable`. What comes in time is only a `delay`.
 """
 
 PATIENCE: Final = 5.0
@@ -165,8 +165,8 @@ class DrawnFaults:
             return (self._within(odds.late_by),)
         drawn -= odds.late_hint
         if drawn < odds.repeated_hint:
-            return (self._within(odds.latency), self._within(odds.late_by))
-        return (self._within(odds.latency),)
+            return (0.0, self._within(odds.late_by))
+        return (0.0,)
 
     def _fate(self, what: str, there: float, back: float) -> Fate:
         match what:
@@ -239,7 +239,7 @@ class FaultyStore(WrappedStore):
             copies = self.faults.of_hint(hint)
             self.counts["lost hint"] += not copies
             self.counts["repeated hint"] += len(copies) > 1
-            self.counts["late hint"] += any(copies)
+            self.counts["late hint"] += any(delay > self._patience for delay in copies)
             for delay in copies:
                 if delay > 0:
                     self._system.call_later(delay, lambda: hear(hint))

@@ -1,0 +1,75 @@
+"""The worlds that outlast itself is held against: a few lines each, and a seed.
+
+Each has at least three workers, three clients and eight runs, with steps, retries, items, signals
+and waits; a world says of what there is more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from outlast import Task
+from outlast.testing.simulation.trouble import BLOWS, Trouble
+from outlast.testing.simulation.workload import (
+    Story,
+    crowd,
+    nap,
+    obey,
+    pay,
+    talk,
+    tell,
+    work,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A kind of world.
+
+    Attributes:
+        about: what there is much of.
+        mix: how likely a run is of each task; two of each world work, and two talk, anyway.
+        stopped: the share of the runs that somebody stops.
+        deleted: the share of the runs that are deleted, and whose id is used again.
+        trouble: what befalls its processes.
+        needs: what must happen in a campaign, beside what must in each.
+    """
+
+    about: str
+    mix: Mapping[Task[int, Story], float]
+    stopped: float = 0.0
+    deleted: float = 0.0
+    trouble: Trouble = field(default_factory=Trouble)
+    needs: Sequence[str] = ()
+
+
+WORLDS: Final[Mapping[str, World]] = {
+    "steps": World(
+        about="steps, retries, and steps that may run once",
+        mix={work: 1, pay: 2},
+        needs=("at-most-once steps",),
+    ),
+    "waits": World(
+        about="signals, timeouts and sleeps, while people set the clock",
+        mix={talk: 2, nap: 3},
+        trouble=Trouble(blows={**BLOWS, "jump": 3}),
+        needs=("jumps",),
+    ),
+    "streams": World(about="items in and outside of steps", mix={tell: 1}),
+    "groups": World(about="task groups, and who is first", mix={crowd: 1}),
+    "stops": World(
+        about="cancels and aborts",
+        mix={obey: 4, crowd: 1, work: 1, tell: 1, nap: 1},
+        stopped=0.8,
+        needs=("cancels", "aborts"),
+    ),
+    "deletions": World(
+        about="runs that are deleted, and made again under their ids",
+        mix={work: 1, talk: 1, pay: 1},
+        stopped=0.3,
+        deleted=0.7,
+        needs=("deletions",),
+    ),
+}

@@ -19,6 +19,8 @@ from bench.steps import measure_steps
 from bench.tables import Figures, Table
 from bench.takeover import measure_takeover
 from bench.tasks import measure_tasks
+from bench.waiting import Sizes as WaitingSizes
+from bench.waiting import measure_waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Sizes:
     ended: tuple[int, ...]
     ended_rounds: int
     ended_calls: int
+    waiting: WaitingSizes
     idle_seconds: float
 
 
@@ -69,6 +72,7 @@ FULL: Final = Sizes(
     ended=(100, 10_000, 1_000_000),
     ended_rounds=8,
     ended_calls=200,
+    waiting=WaitingSizes((100_000,), 0.1, 100, 10.0),
     idle_seconds=10.0,
 )
 QUICK: Final = Sizes(
@@ -88,6 +92,7 @@ QUICK: Final = Sizes(
     ended=(5, 50),
     ended_rounds=1,
     ended_calls=3,
+    waiting=WaitingSizes((4,), 0.5, 2, 0.2),
     idle_seconds=0.2,
 )
 
@@ -127,6 +132,7 @@ PARTS: Final[dict[str, Part]] = {
     "processes": lambda sizes, around: measure_processes(
         sizes.callers, seconds=sizes.seconds, rounds=sizes.process_rounds, within=around.within
     ),
+    "waiting": lambda sizes, around: measure_waiting(sizes.waiting, within=around.within),
     "idle": lambda sizes, around: measure_idle(sizes.idle_seconds, within=around.within),
     "imports": lambda sizes, around: measure_imports(
         rounds=sizes.import_rounds, within=around.within

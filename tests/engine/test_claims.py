@@ -6,10 +6,10 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from outlast import App, RetryPolicy, TaskContext, task
+from outlast import App, RetryPolicy, TaskContext, TaskRun, task
 from outlast.testing import FakeClock, SkippingLoop
 from tests.engine.conftest import Machine
-from tests.engine.world import Verb
+from tests.engine.world import Verb, Wire
 
 loop_factory = SkippingLoop
 
@@ -80,6 +80,30 @@ async def test_more_runs_than_places_are_all_taken_up_one_after_the_other(
 
         assert outputs == [*range(7)]
         assert clock.boot() - began < AT_ONCE
+
+
+async def test_a_run_is_heard_of_that_comes_while_the_worker_looks(
+    machine: Machine, clock: FakeClock
+) -> None:
+    @task
+    async def handler(ctx: TaskContext[int]) -> int:
+        return ctx.input
+
+    async def start_one(verb: Verb, argument: Any) -> None:
+        if verb == "claim":
+            machine.wire.after = nothing
+            started.append(await handler.options(app=elsewhere).start(7, id="r"))
+
+    started: list[TaskRun[int]] = []
+    nothing, machine.wire.after = machine.wire.after, start_one
+    async with machine.open(worker=False, store=Wire(machine.store)) as elsewhere:
+        began = clock.boot()
+
+        async with machine.open():
+            await asyncio.sleep(AT_ONCE)
+            assert (await started[0].result()).output == 7
+
+    assert clock.boot() - began < 2 * AT_ONCE
 
 
 async def test_an_attempt_that_fails_is_followed_by_the_next_when_it_is_due(

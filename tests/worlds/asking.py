@@ -65,6 +65,12 @@ class Done(NamedTuple):
     said: str
 
 
+class Broken(NamedTuple):
+    """A program that raised what no program may raise: an error of ours."""
+
+    why: str
+
+
 @coroutine
 def ask(request: Request) -> Generator[Request, Any, Any]:
     """Return the answer."""
@@ -180,7 +186,7 @@ Program = Callable[..., Coroutine[Any, Any, Next | Done]]
 
 def play(
     actor: Actor, program: Program, answers: Sequence[Answer]
-) -> tuple[Request | Next | Done, float]:
+) -> tuple[Request | Next | Done | Broken, float]:
     """Return what the program asks for next, or what became of it, and when."""
     machine = Machine(actor.name, actor.wall)
     running = program(machine, *actor.args)
@@ -196,6 +202,8 @@ def play(
     except StopIteration as stop:
         over: Next | Done = stop.value
         return over, machine.wall()
+    except Exception as error:  # noqa: BLE001 - told to whoever explores
+        return Broken(f"{type(error).__name__}: {error}"), machine.wall()
     else:
         return request, machine.wall()
     finally:

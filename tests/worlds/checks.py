@@ -68,6 +68,8 @@ def _commit(before: Books, request: Request, after: Books, answer: Answer) -> It
         return
     yield from _numbers(before, change.key, entries, written)
     yield from _lease(old, change)
+    if change.claim and new.head.token <= (old.head.token if old else 0):
+        yield "a token was used twice"
     yield from _order(entries, written)
     yield from _sight(request.seen, change, entries, written)
     yield from _head(new, after.wall)

@@ -15,7 +15,18 @@ from outlast.errors import Conflict, Fenced
 from outlast.journal import Change, Lease
 from outlast.model.events import TYPE_OF, AttemptBegan, Created, decode, encode
 from outlast.model.run import Run
-from tests.worlds.asking import LOST, Actor, Answer, Done, Next, Raised, Request, Table, play
+from tests.worlds.asking import (
+    LOST,
+    Actor,
+    Answer,
+    Broken,
+    Done,
+    Next,
+    Raised,
+    Request,
+    Table,
+    play,
+)
 from tests.worlds.checks import run_of, unsettled, what_is_wrong
 from tests.worlds.ledger import TTL, Books, Ledger
 from tests.worlds.programs import FORGETFUL, INTERRUPTIBLE, PROGRAMS
@@ -41,7 +52,7 @@ class Standing(NamedTuple):
 
     actor: Actor
     request: int
-    asked: Request | None
+    asked: Request | Broken | None
     said: str | None
     lease: Lease | None
 
@@ -167,6 +178,9 @@ class World:
         self, state: State, group: str, place: int, standing: Standing
     ) -> Iterator[tuple[Move, State, str | None]]:
         who, asked = standing.actor.name, standing.asked
+        if isinstance(asked, Broken):
+            yield Move(who, "raises"), state, asked.why
+            return
         assert asked is not None
         match asked.verb:
             case "rest":
@@ -199,7 +213,7 @@ class World:
         self, state: State, group: str, place: int, standing: Standing
     ) -> Iterator[tuple[Move, State, str | None]]:
         who, request, asked = standing.actor.name, standing.request, standing.asked
-        assert asked is not None
+        assert isinstance(asked, Request)
         if asked.verb == "claim" and not self._books(state).claimable:
             return
         done = self._perform(state.books, request)
@@ -220,7 +234,7 @@ class World:
     def _of_rest(
         self, state: State, group: str, place: int, standing: Standing
     ) -> Iterator[tuple[Move, State, str | None]]:
-        assert standing.asked is not None
+        assert isinstance(standing.asked, Request)
         who, (key, revision, until) = standing.actor.name, standing.asked.args
         books = self._books(state)
         yield Move(who, "parks"), self._tell(state, group, place, "parks"), None
@@ -265,7 +279,8 @@ class World:
             after = self._at(paid, books.put(journal._replace(head=head)))
             yield Move("time", f"the lease of {lease.key} ends"), after, None
         dues = [journal.head.card.due for journal in books.journals]
-        dues += [s.asked.args[2] for s in standings if s.asked and s.asked.verb == "rest"]
+        asked = (standing.asked for standing in standings)
+        dues += [it.args[2] for it in asked if isinstance(it, Request) and it.verb == "rest"]
         later = [due for due in dues if due is not None and due > books.wall]
         if later:
             wall = min(later)

@@ -16,7 +16,7 @@ from outlast.testing.simulation.worlds import WORLDS
 PART = 25
 """Seeds of one test."""
 
-SEEDS = 1_700 if os.environ.get("OUTLAST_SOAK") else 50
+SEEDS = 1_450 if os.environ.get("OUTLAST_SOAK") else 50
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
 

@@ -215,7 +215,8 @@ class AuditedStore(WrappedStore):
         for lease in leases:
             journal = self.journals.get(lease.key)
             is_owner = journal is not None and journal.fence == lease.fence
-            is_kept = any(one.fence == lease.fence for one in kept)
+            # One claim may give several journals leases of the same token and id.
+            is_kept = any((one.key, one.fence) == (lease.key, lease.fence) for one in kept)
             self._require(is_owner == is_kept, lease.key, f"{lease} is kept: {is_kept}")
             if journal and is_kept:
                 journal.until = self._clock.boot() + ttl

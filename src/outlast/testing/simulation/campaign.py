@@ -9,37 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 from outlast.testing.simulation.playing import play
 from outlast.testing.simulation.trace import SimulationFailed
 from outlast.testing.simulation.worlds import WORLDS
-
-NEEDED: Final = (
-    "kills",
-    "freezes",
-    "blocks",
-    "shutdowns",
-    "lost requests",
-    "lost replies",
-    "late requests",
-    "pauses",
-    "lost hints",
-    "late hints",
-    "repeated hints",
-    "runs",
-    "checkpoints",
-    "retries",
-    "items",
-    "signals",
-    "takeovers",
-    "parks",
-    "retractions",
-    "conflicts",
-    "fenced",
-    "repetitions",
-)
-"""What must have happened in every campaign."""
 
 
 @dataclass(slots=True)
@@ -61,8 +34,7 @@ class Campaign:
     @property
     def missing(self) -> list[str]:
         """What should have happened, and never did."""
-        needed = (*NEEDED, *WORLDS[self.world].needs)
-        return [what for what in needed if not self.totals[what]]
+        return [what for what in WORLDS[self.world].needs if not self.totals[what]]
 
     def to_json(self) -> dict[str, object]:
         """Return it as plain JSON."""

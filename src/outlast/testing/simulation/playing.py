@@ -147,6 +147,9 @@ class _Stage:
             simulation.run(lambda: late.state is State.ENDED, within=_CLOSES_WITHIN)
             simulation.run(self._is_closed, within=_CLOSES_WITHIN)
             oracle.check()
+            for what in self._world.forbids:
+                if count := self._audit.totals[what]:
+                    simulation.fail(f"{what}: {count}, and there must be none")
 
     def _leading(self, plans: Sequence[Plan]) -> Work:
         async def lead(app: App) -> None:

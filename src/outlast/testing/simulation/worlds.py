@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from outlast import Task
+from outlast.testing.simulation.simulation import NEARBY
 from outlast.testing.simulation.trouble import BLOWS, Trouble
 from outlast.testing.simulation.workload import (
     Story,
@@ -23,6 +24,32 @@ from outlast.testing.simulation.workload import (
     work,
 )
 
+NEEDED: Final = (
+    "kills",
+    "freezes",
+    "blocks",
+    "shutdowns",
+    "lost requests",
+    "lost replies",
+    "late requests",
+    "pauses",
+    "lost hints",
+    "late hints",
+    "repeated hints",
+    "runs",
+    "checkpoints",
+    "retries",
+    "items",
+    "signals",
+    "takeovers",
+    "parks",
+    "retractions",
+    "conflicts",
+    "fenced",
+    "repetitions",
+)
+"""What must have happened in a campaign of a world in which there is trouble."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
@@ -34,7 +61,8 @@ class World:
         stopped: the share of the runs that somebody stops.
         deleted: the share of the runs that are deleted, and whose id is used again.
         trouble: what befalls its processes.
-        needs: what must happen in a campaign, beside what must in each.
+        needs: what must have happened in a campaign.
+        forbids: what must not happen in any of its worlds.
     """
 
     about: str
@@ -42,20 +70,21 @@ class World:
     stopped: float = 0.0
     deleted: float = 0.0
     trouble: Trouble = field(default_factory=Trouble)
-    needs: Sequence[str] = ()
+    needs: Sequence[str] = NEEDED
+    forbids: Sequence[str] = ()
 
 
 WORLDS: Final[Mapping[str, World]] = {
     "steps": World(
         about="steps, retries, and steps that may run once",
         mix={work: 1, pay: 2},
-        needs=("at-most-once steps",),
+        needs=(*NEEDED, "at-most-once steps"),
     ),
     "waits": World(
         about="signals, timeouts and sleeps, while people set the clock",
         mix={talk: 2, nap: 3},
         trouble=Trouble(blows={**BLOWS, "jump": 3}),
-        needs=("jumps",),
+        needs=(*NEEDED, "jumps"),
     ),
     "streams": World(about="items in and outside of steps", mix={tell: 1}),
     "groups": World(about="task groups, and who is first", mix={crowd: 1}),
@@ -63,13 +92,20 @@ WORLDS: Final[Mapping[str, World]] = {
         about="cancels and aborts",
         mix={obey: 4, crowd: 1, work: 1, tell: 1, nap: 1},
         stopped=0.8,
-        needs=("cancels", "aborts"),
+        needs=(*NEEDED, "cancels", "aborts"),
     ),
     "deletions": World(
         about="runs that are deleted, and made again under their ids",
         mix={work: 1, talk: 1, pay: 1},
         stopped=0.3,
         deleted=0.7,
-        needs=("deletions",),
+        needs=(*NEEDED, "deletions"),
+    ),
+    "calm": World(
+        about="a good network, and processes that are only blocked, or asked to end",
+        mix={work: 1, nap: 1, tell: 1, crowd: 1, pay: 1},
+        trouble=Trouble(odds=NEARBY, blows={"block": 2, "shutdown": 1}),
+        needs=("blocks", "shutdowns", "runs", "checkpoints", "items", "signals", "parks"),
+        forbids=("takeovers", "fenced"),
     ),
 }

@@ -1,6 +1,7 @@
-"""Promises that only real processes can show, and that no other test holds."""
+"""What the guarantees say stands behind them, and a promise that only real processes can show."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from time import monotonic
@@ -9,6 +10,9 @@ import pytest
 
 import outlast
 from outlast import TaskAborted
+from tests.mutants.planting import read_defect
+
+HERE = Path(__file__).parent
 
 WORKER = """
 import asyncio
@@ -73,3 +77,16 @@ async def test_an_abort_from_another_process_ends_the_run_within_a_second(tmp_pa
             worker.kill()
             await worker.wait()
     assert worker.returncode == 0
+
+
+def test_every_promise_names_the_planted_defects_that_break_it() -> None:
+    page = (HERE.parent / "docs/guarantees.md").read_text()
+    promises = re.findall(
+        r"^## (\d)\..*?^Noticed if broken: (.*?)\n\n", page, re.DOTALL | re.MULTILINE
+    )
+    named = {(number, name) for number, names in promises for name in re.findall(r"`(.*?)`", names)}
+    defects = [read_defect(path) for path in (HERE / "mutants").glob("*.patch")]
+
+    breaks = {(number, Path(defect.name).stem) for defect in defects for number in defect.breaks}
+    assert named == breaks
+    assert {number for number, _ in named} == set("1234567")

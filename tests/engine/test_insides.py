@@ -64,6 +64,24 @@ def test_an_unsaid_context_is_the_first_one_referred_to() -> None:
     assert insides.context_of(nothing) is None
 
 
+async def test_who_has_a_context_for_itself_is_known_where_holders_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Keeper:
+        def __init__(self, context: Context | None) -> None:
+            self.context = context
+
+    keeper = Keeper(Context())
+    task = asyncio.create_task(asyncio.sleep(0), context=keeper.context)
+    await task
+
+    assert insides.is_alone_with(keeper, task)
+    assert not insides.is_alone_with(Keeper(None), task)
+    assert not insides.is_alone_with(Keeper(keeper.context), task)
+    monkeypatch.setattr(insides, "_count_holders", None)
+    assert not insides.is_alone_with(keeper, task)
+
+
 def test_hidden_callbacks_and_timers_are_found(loop: asyncio.AbstractEventLoop) -> None:
     soon = asyncio.Handle(int, (), loop)
     later, never = (asyncio.TimerHandle(0, int, (), loop) for _ in range(2))

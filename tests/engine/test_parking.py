@@ -7,6 +7,7 @@ import gc
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -336,6 +337,55 @@ async def test_what_no_longer_holds_a_run_lets_it_leave(app: App, machine: Machi
     assert (await run.result()).output == "on"
 
 
+async def test_a_step_in_flight_beside_a_wait_in_a_group_is_never_cut_off(
+    app: App, machine: Machine
+) -> None:
+    ends: list[str] = []
+
+    async def work() -> str:
+        try:
+            await asyncio.sleep(60)
+        except BaseException as error:
+            ends.append(repr(error))
+            raise
+        ends.append("worked")
+        return "worked"
+
+    @task
+    async def handler(ctx: Ctx) -> list[str]:
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(ctx.wait("go", str))
+            working = group.create_task(ctx.step("work", work))
+        return [waiting.result(), working.result()]
+
+    run = await handler.start(None, id="r")
+    await asyncio.sleep(59)
+    assert not is_out(app, machine.store)
+    await asyncio.sleep(60)
+    assert is_out(app, machine.store)
+    await run.signal("go", "on")
+
+    assert (await run.result()).output == ["on", "worked"]
+    assert ends == ["worked"]
+
+
+async def test_a_timeout_of_asyncio_around_a_wait_ends_it_in_time(
+    app: App, machine: Machine, clock: FakeClock
+) -> None:
+    @task
+    async def handler(ctx: Ctx) -> str:
+        try:
+            return str(await asyncio.wait_for(ctx.wait("x", bool), 60))
+        except TimeoutError:
+            return "timed out"
+
+    before = clock.wall()
+
+    assert (await handler.run(None, id="r")).output == "timed out"
+    assert clock.wall() - before == pytest.approx(60, abs=0.1)
+    assert "parked" not in types_of(machine.store, "r")
+
+
 # How it ends, and how it comes back
 
 
@@ -450,6 +500,28 @@ async def test_a_handler_that_swallows_its_unwinding_stays_in_memory(
 
     assert (await run.result()).output == "right"
     assert caplog.text.count("did not let pass") == 1
+
+
+async def test_only_the_latest_that_would_not_be_parked_are_remembered(
+    app: App, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @task
+    async def handler(ctx: Ctx) -> None:
+        with suppress(BaseException):
+            await ctx.wait("never")
+
+    assert app._worker is not None
+    parker = app._worker._parker
+    monkeypatch.setattr("outlast.engine.parking.MAX_KEPT", 2)
+    runs = [await handler.start(None, id=id) for id in "abc"]
+    await asyncio.sleep(60)
+
+    # The first one was forgotten when the third one came, and then tried once more.
+    assert [types_of(machine.store, id).count("parked") for id in "abc"] == [2, 1, 1]
+    assert [*parker._kept] == ["run/c", "run/a"]
+    await runs[2].signal("never")
+    await runs[2].result()
+    assert [*parker._kept] == ["run/a"]
 
 
 # Stops
@@ -591,6 +663,52 @@ async def test_runs_that_wait_leave_their_places_to_others(machine: Machine) -> 
     assert outputs == [100 + number for number in range(20)]
 
 
+async def test_many_that_begin_to_wait_at_once_leave_together(machine: Machine) -> None:
+    @task
+    async def handler(ctx: Ctx) -> None:
+        await asyncio.gather(ctx.wait("never"), ctx.wait("never, too"))
+
+    async with machine.open(concurrency=250) as app:
+        for _ in range(250):
+            await handler.start(None)
+        await asyncio.sleep(0.5)
+        assert active(app) == 0
+
+
+async def test_the_whole_loop_is_gone_through_for_a_share_of_the_time_only(
+    app: App, machine: Machine, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    look = Look._look
+
+    def look_slowly(self: Look) -> Any:
+        looks.append(clock.wall())
+        clock.advance(1)
+        return look(self)
+
+    @task
+    async def several(ctx: Ctx) -> None:
+        await asyncio.gather(ctx.wait("never"), ctx.wait("never, too"))
+
+    @task
+    async def one(ctx: Ctx) -> None:
+        await ctx.wait("never")
+
+    monkeypatch.setattr(Look, "_look", look_slowly)
+    await several.start(None, id="first")
+    await asyncio.sleep(0.1)
+    await several.start(None, id="second")
+    await one.start(None, id="third")
+    await asyncio.sleep(10)
+    parked = [id for id in ("first", "second", "third") if run_of(machine.store, id).parked]
+    assert parked == ["first", "third"]
+    await asyncio.sleep(20)
+
+    assert is_out(app, machine.store, "second")
+    before, after = looks[:2]
+    assert after - before > 20
+
+
 @pytest.mark.slow
 async def test_many_runs_that_wait_cost_no_object_each(machine: Machine) -> None:
     @task
@@ -609,6 +727,9 @@ async def test_many_runs_that_wait_cost_no_object_each(machine: Machine) -> None
                 it for it in gc.get_objects() if str(type(it).__module__).startswith("outlast.e")
             ]
             counts.append((len(asyncio.all_tasks()), len(engine)))
-        assert len(app._worker._leases._kept) == 0  # type: ignore[union-attr]
+        assert app._worker is not None
+        assert len(app._worker._leases._kept) == 0
+        assert not app._worker._parker._valid
+        assert not app._worker._parker._looks
 
     assert counts[0] == counts[1]

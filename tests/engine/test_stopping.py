@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 
 from outlast.engine.belongings import Look, tasks_of
-from outlast.engine.stopping import ended_by
+from outlast.engine.stopping import ended_by, stop_all
 from outlast.errors import Unwound
 from tests.engine.handlers import (
     ELSE,
     OWN,
     a_group_with_a_task_of_somebody_else,
+    gathered,
     gathered_with_errors_as_values,
     gathers_in_a_gather,
     grouped,
     one,
     shielded,
+    task_in_the_background,
     until,
 )
 from tests.engine.turns import Handler, Turn, named, observed, play
@@ -302,6 +304,45 @@ def test_who_does_one_thing_at_a_time_is_stopped_without_a_look_at_the_loop(
             assert not await turn.stop(error)
 
         assert root.cancelled() if error is None else ended_by(root, Unwound)
+
+    play(turn, scenario)
+
+
+@pytest.mark.parametrize("handler", [gathered, grouped, shielded], ids=named)
+def test_what_was_seen_at_rest_is_unwound_without_another_look(
+    turn: Turn, handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(_: object) -> set[asyncio.Task[Any]]:
+        raise AssertionError("it goes through all tasks")
+
+    async def scenario() -> None:
+        root = turn.begin(handler)
+        await turn.rest()
+        found = Look(turn.loop).of(turn.scope)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "all_tasks", look)
+            assert not await stop_all(turn.scope, Unwound(), 5, found)
+
+        assert ended_by(root, Unwound)
+        assert not turn.cancelled
+
+    play(turn, scenario)
+
+
+def test_what_has_run_since_it_was_seen_at_rest_is_looked_at_again(turn: Turn) -> None:
+    async def scenario() -> None:
+        root = turn.begin(task_in_the_background)
+        await turn.rest()
+        found = Look(turn.loop).of(turn.scope)
+        assert found.are_at_rest
+        turn.answer("a")
+        await turn.rest()
+
+        assert not found.are_at_rest
+        assert not await stop_all(turn.scope, Unwound(), 5, found)
+
+        assert ended_by(root, Unwound)
 
     play(turn, scenario)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -66,17 +66,34 @@ class Scope:
 
         That costs the same whatever else is in the loop. Where it is not certain, look.
         """
-        first = self.first
-        if first is None or not insides.is_alone_with(self, first):
+        return self.first is not None and self.has_only([self.first])
+
+    def has_only(self, tasks: Collection[Task[Any]]) -> bool:
+        """Say whether it is certain that nothing is there but these, each waiting or at its end.
+
+        That costs the same whatever else is in the loop.
+        """
+        keepers = [self if it is self.first else _Keeper(insides.context_of(it)) for it in tasks]
+        if not all(map(insides.is_alone_with, keepers, tasks)):
             return False
-        # Whatever was made since has a copy of the context, and so the mark. With another one in
-        # the context itself, the mark lives on if there is such a copy, and only then.
+        # Whatever else was made has a copy of one of the contexts, and so the mark. With another
+        # one in the contexts themselves, the mark lives on if there is such a copy, and only then.
         before = ref(self.mark)
-        self.context.run(turn_of.set, Mark(self))
+        _put(Mark(self), keepers)
         mark = before()
         if mark is not None:
-            self.context.run(turn_of.set, mark)
+            _put(mark, keepers)
         return mark is None
+
+
+class _Keeper(NamedTuple):
+    context: Context | None
+
+
+def _put(mark: Mark, keepers: Iterable[Scope | _Keeper]) -> None:
+    for keeper in keepers:
+        if keeper.context is not None:
+            keeper.context.run(turn_of.set, mark)
 
 
 class Belongings(NamedTuple):

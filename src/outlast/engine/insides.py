@@ -51,8 +51,8 @@ class HasContext(Protocol):
     """What keeps a context, once."""
 
     @property
-    def context(self) -> Context:
-        """The context."""
+    def context(self) -> Context | None:
+        """The context, where it is known."""
         ...
 
 
@@ -61,6 +61,8 @@ def is_alone_with(keeper: HasContext, task: Task[Any]) -> bool:
 
     False where that is not certain.
     """
+    if keeper.context is None:
+        return False
     holders = 2  # the keeper and the task
     if not task.done():
         waiter, waker = waiter_of(task), waker_of(task)

@@ -132,10 +132,18 @@ def _cancel(task: Task[Any]) -> None:
     task.cancel()
 
 
-async def _left(scope: Scope) -> list[Task[Any]]:
-    """Return the tasks of a turn without the one that asks; few turns leave any behind."""
+async def _left(scope: Scope, known: Collection[Task[Any]] = ()) -> list[Task[Any]]:
+    """Return the tasks of a turn without the one that asks; few turns leave any behind.
+
+    Args:
+        scope: the turn's.
+        known: those that it had a while ago, which may be all.
+    """
+    known = known or [scope.first] if scope.first else known
+    if known and scope.has_only(known):
+        return [task for task in known if not task.done()]
     tasks = _others(scope)
-    if not tasks and not scope.is_quiet and is_stirring(scope):
+    if not tasks and is_stirring(scope):
         # An async generator that was left early is about to get a task that closes it.
         await settle(scope, _PATIENCE)
         tasks = _others(scope)
@@ -160,7 +168,7 @@ async def _wait_for_end(
         for task in new:
             ask(task)
         await asyncio.wait(left, timeout=max(0.0, end - loop.time()))
-        left = await _left(scope)
+        left = await _left(scope, asked)
         if loop.time() >= end:
             break
     return left

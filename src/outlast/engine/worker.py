@@ -29,7 +29,7 @@ _PAUSE: Final = 0.5
 """Seconds before a store that did not answer is asked again."""
 
 _RESTS_AFTER: Final = 0.05
-"""Seconds between two looks, while it shuts down, at which runs only wait."""
+"""Seconds between two looks, while it shuts down, whether there are new runs to be stopped."""
 
 _ENDS_WITHIN: Final = 15.0
 """Seconds after the grace to stop runs and hand them back; what is left keeps its lease."""

@@ -1,6 +1,7 @@
 """Tests of the tests: every planted defect is noticed by suites that know nothing of it.
 
-`make test` tries those that take less than a second, `make soak` all of them.
+`make test` tries those that take less than a second, but for what `test_store_defects` plants, too;
+`make soak` tries all of them.
 """
 
 from __future__ import annotations

@@ -131,7 +131,8 @@ class RunAccount:
         """Say why nobody would take the run up any more, although somebody should."""
         due = head.card.due
         if self.end is not None:
-            return None if due is None and head.closed else f"it has ended, and is due at {due}"
+            is_over = due is None and head.closed
+            return None if is_over else f"it has ended: due at {due}, closed: {head.closed}"
         if head.closed:
             return "it is closed, and has not ended"
         latest = self._wanted_at(now)

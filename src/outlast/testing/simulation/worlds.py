@@ -7,12 +7,12 @@ and waits; a world says of what there is more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from outlast import Task
 from outlast.testing.simulation.simulation import NEARBY
-from outlast.testing.simulation.trouble import BLOWS, Trouble
+from outlast.testing.simulation.trouble import BLOWS, NETWORK, Trouble
 from outlast.testing.simulation.workload import (
     Story,
     crowd,
@@ -99,6 +99,8 @@ WORLDS: Final[Mapping[str, World]] = {
         mix={work: 1, talk: 1, pay: 1},
         stopped=0.3,
         deleted=0.7,
+        # What was said to a run may arrive when another one has its id.
+        trouble=Trouble(odds=replace(NETWORK, late_request=0.04, late_by=(3.5, 30.0))),
         needs=(*NEEDED, "deletions"),
     ),
     "calm": World(

@@ -24,7 +24,7 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
-PATIENCE: Final = 600
+PATIENCE: Final = 1_200
 """Seconds that a trial may take before it is killed."""
 
 _PLUGINS: Final = ("pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")

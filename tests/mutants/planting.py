@@ -9,8 +9,8 @@ A patch is a header in plain lines, as `git apply` allows it, and a unified diff
     Noticed in a soak by: tests/crash
 
 `Breaks` names promises of `docs/guarantees.md`, by number. Each line that says who notices it names
-a suite, in pytest's words, that notices it without the others; it is run in `make test`, or in `make
-soak` only. A suite followed by `(hangs)` notices it because it does not end.
+a suite, in pytest's words, that notices it without the others; `make test` runs it, or only `make
+soak`. A suite followed by `(hangs)` notices the defect because it does not end.
 
 The one rule that must not be broken: what is removed, with the lines around it, stands in the file
 exactly once, wherever that is. So a patch survives what changes elsewhere, and never lands where

@@ -501,6 +501,31 @@ async def test_a_result_may_be_waited_for_at_most_so_long(app: App, clock: FakeC
     assert (await run.result(timeout=MINUTE)).is_completed
 
 
+async def test_a_run_that_ends_soon_in_this_process_is_not_read(app: App, machine: Machine) -> None:
+    await echo.run(0, id="first")
+    reads: list[str] = []
+
+    async def note(verb: Verb, argument: Any) -> None:
+        if verb == "read":
+            reads.append(argument)
+
+    machine.wire.before = note
+    for number in range(3):
+        assert (await echo.run(number, id=f"r{number}")).output == number
+
+    assert reads == []
+
+
+async def test_an_output_is_its_own_for_each_who_asks(app: App) -> None:
+    run = await echo.start([1], id="r")
+
+    one, other = await asyncio.gather(run.result(), run.result())
+    one.output.append(2)
+
+    assert other.output == [1]
+    assert (await run.result()).output == [1]
+
+
 async def test_a_failure_says_what_was_raised_where_and_how_often(app: App) -> None:
     @task(retry=RetryPolicy(2, initial_delay=timedelta(0)))
     async def handler(ctx: TaskContext[None]) -> None:

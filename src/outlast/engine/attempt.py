@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord
 from outlast.engine.belongings import Belongings, Look, tasks_of
+from outlast.engine.clock import end
 from outlast.engine.emission import Emission
 from outlast.engine.parking import Parker, Parking
 from outlast.engine.payloads import check_size
@@ -105,7 +106,7 @@ class Attempt:
         self._is_new = is_new  # made, and taken up, in one write
         self._parker, self._may_park = parker, parker.may_park(record.key)
         self._stop: Stop | None = None
-        self._stopped = asyncio.Event()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turn: Turn | None = None
         self._waits: Waits | None = None
         self._parking: Parking | None = None
@@ -159,7 +160,7 @@ class Attempt:
             self.record.stop()
         if self._stop is None:
             self._stop = stop
-            self._stopped.set()
+            end(self._over)
             if self._turn is not None:
                 if stop is Stop.LEASE_LOST:
                     self._turn.ask_to_stop("lease_lost")
@@ -280,9 +281,8 @@ class Attempt:
         turn.scope.first = root
         self._parking = Parking(calls)
         emission.begin(root)
-        stopped = system.spawn(self._stopped.wait(), "stopped")
-        await asyncio.wait({root, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        root.add_done_callback(lambda _: end(self._over))
+        await self._over
         return await self._conclude(root)
 
     async def _call(self, calls: Calls) -> Any:

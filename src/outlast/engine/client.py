@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast.codec import Codec, Json
-from outlast.engine.news import News
+from outlast.engine.news import LOOKS_AGAIN, News
 from outlast.engine.payloads import check_size
 from outlast.engine.turn import MAX_NAME
 from outlast.errors import (
@@ -95,15 +95,7 @@ class Client:
         asked_at = self.around.system.monotonic()
         is_begun = False
         try:
-            change = Change(
-                key=key_of(id),
-                id=self.around.system.draw_name(),
-                entries=tuple(encode(event) for event in events),
-                card=run.card(),
-                revision=0,
-                claim=claim,
-            )
-            seen = await self._create(change, run)
+            seen = await self._create(key_of(id), events, run, claim)
             if claim is not None and _is_claimed(seen.head, claim):
                 assert self.worker is not None
                 self.worker.begin_new(seen.head, seen.run, asked_at)
@@ -118,13 +110,26 @@ class Client:
             raise _conflict(id, seen.run, created.name)
         return seen
 
-    async def _create(self, change: Change, run: Run) -> Seen:
-        """Write the change that makes `run`, and return it; or what is there already."""
-        store, key = self.around.store, change.key
+    async def _create(
+        self, key: str, events: Sequence[Event], run: Run, claim: Claim | None
+    ) -> Seen:
+        """Write the events that make `run`, and return it; or what is there already."""
+        store, entries = self.around.store, tuple(encode(event) for event in events)
+        # Whoever holds the lease numbers its changes under the same id, from 1.
+        change_id = self.around.system.draw_name() if claim is None else f"{claim.id}.0"
         while True:
             if self._floor is None:
                 self._floor = (await self.ask(lambda: store.read(key, limit=0))).floor
-            create, said = replace(change, first=self._floor + 1), 0
+            said = 0
+            create = Change(
+                key=key,
+                id=change_id,
+                entries=entries,
+                card=run.card(),
+                revision=0,
+                first=self._floor + 1,
+                claim=claim,
+            )
 
             async def say(create: Change = create) -> list[Head]:
                 nonlocal said
@@ -143,7 +148,7 @@ class Client:
                         "runs"
                     ) from None
                 continue  # a journal was deleted meanwhile, and numbers go on from there
-            claim, written = change.claim, head.first + len(change.entries) - 1
+            written = head.first + len(entries) - 1
             if head.revision == written and (claim is None or _is_claimed(head, claim)):
                 run.revision = head.revision
                 return Seen(head, run)
@@ -279,6 +284,13 @@ class Client:
         Raises:
             TaskNotFound: it is not there, or is deleted meanwhile.
         """
+        record = None if self.worker is None else self.worker.record_of(key)
+        if record is not None and record.first == first:
+            # Under a lease of ours its end is known here before it could be read.
+            self._check()
+            outcome = await record.outcome_within(LOOKS_AGAIN)
+            if outcome is not None:
+                return outcome
         store = self.around.store
         news, ended = News(store, self.around.system), asyncio.Event()
 

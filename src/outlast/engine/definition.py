@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from outlast.engine.retry import RetryPolicy
 from outlast.errors import UsageError
@@ -61,14 +61,32 @@ class Registry:
     """The tasks that are declared in this process, for as long as somebody keeps them."""
 
     def __init__(self) -> None:
-        self._definitions: WeakSet[Definition] = WeakSet()
+        self._by_module: dict[str, WeakValueDictionary[str, Definition]] = {}  # by name
 
     def add(self, definition: Definition) -> None:
         """Know the task from now on, in place of an earlier one of its name and module."""
-        for other in list(self._definitions):
-            if (other.name, other.module) == (definition.name, definition.module):
-                self._definitions.discard(other)
-        self._definitions.add(definition)
+        modules = self._by_module.setdefault(definition.name, WeakValueDictionary())
+        modules[definition.module] = definition
+
+    def find(self, name: str) -> Definition | None:
+        """Return the task of this name, if there is one.
+
+        Raises:
+            UsageError: two modules declare a task of this name.
+        """
+        modules = self._by_module.get(name)
+        if modules is None:
+            return None
+        if len(modules) > 1:
+            gc.collect()  # one of the two may be gone, but for a cycle of references
+            # Their names only: whoever keeps the error would keep the tasks that its frames know.
+            names = sorted(modules)
+            if len(names) > 1:
+                raise UsageError(
+                    f"two tasks are named {name!r}, one in {names[0]!r} and one in {names[1]!r}; "
+                    "give one of them another name: @task(name=...)"
+                )
+        return next(iter(modules.values()), None)
 
     def by_name(self) -> Mapping[str, Definition]:
         """Return every task.
@@ -76,24 +94,8 @@ class Registry:
         Raises:
             UsageError: two modules declare a task of one name.
         """
-        found = self._find()
-        if isinstance(found, str):
-            gc.collect()  # one of the two may be gone, but for a cycle of references
-            found = self._find()
-        if isinstance(found, str):
-            raise UsageError(found)
-        return found
-
-    def _find(self) -> Mapping[str, Definition] | str:
-        found: dict[str, Definition] = {}
-        for definition in list(self._definitions):
-            other = found.setdefault(definition.name, definition)
-            if other is not definition:
-                return (
-                    f"two tasks are named {definition.name!r}, one in {other.module!r} and one in "
-                    f"{definition.module!r}; give one of them another name: @task(name=...)"
-                )
-        return found
+        found = {name: self.find(name) for name in list(self._by_module)}
+        return {name: definition for name, definition in found.items() if definition is not None}
 
 
 TASKS: Final = Registry()

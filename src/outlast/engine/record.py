@@ -12,12 +12,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from outlast.engine.clock import System
+from outlast.engine.clock import System, end
 from outlast.errors import Conflict, Fenced, Unavailable
 from outlast.journal import NEVER, Change, Entry, Fence, Head
 from outlast.model.events import (
     FOLDED_TYPES,
     STREAM_TYPES,
+    Aborted,
     Decision,
     Emitted,
     Ended,
@@ -63,6 +64,7 @@ class Record:
         self.carry: Carry = tuple
         self.changed: Callable[[], None] = lambda: None
         self.behind: Callable[[], None] = lambda: None
+        self._awaiting_end: set[asyncio.Future[None]] = set()
         self._store, self._system = store, system
         self._count = 0
         self._waiting: list[tuple[tuple[Decision | Late, ...], asyncio.Future[bool]]] = []
@@ -112,7 +114,7 @@ class Record:
         if head.fence != self.fence and not head.closed:
             raise Fenced(self.key, self.fence, head.fence)
         fold((entry for entry in reading.entries if entry.revision > known), self.run)
-        self.run.revision, self.facts = head.revision, head.facts
+        self._reach(head)
         self.changed()
 
     async def read_stream(
@@ -234,7 +236,33 @@ class Record:
         for event in written:
             if not isinstance(event, (Emitted, TakenBack)):
                 self.run.evolve(event, head.updated_at)
+        self._reach(head)
+
+    def _reach(self, head: Head) -> None:
+        """Take note that all is taken in up to this head."""
         self.run.revision, self.facts = head.revision, head.facts
+        if self.run.outcome is not None:
+            self._tell_of_end()
+
+    def _tell_of_end(self) -> None:
+        for waiter in self._awaiting_end:
+            end(waiter)
+
+    async def outcome_within(self, seconds: float) -> Ended | Aborted | None:
+        """Return how the run ended, as soon as that is known here.
+
+        None: it is not known after so many seconds, or nothing more is learnt of the run here.
+        """
+        if self.run.outcome is None and not self._is_stopped:
+            waiter = asyncio.get_running_loop().create_future()
+            self._awaiting_end.add(waiter)
+            timer = self._system.call_later(seconds, lambda: end(waiter))
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                self._awaiting_end.remove(waiter)
+        return self.run.outcome
 
     async def _say(self, change: Change) -> Head:
         """Commit the change; say it again, with the same id, while the store does not answer."""
@@ -255,6 +283,7 @@ class Record:
     def stop(self) -> None:
         """Give up what the store has not answered; what is asked from now on is asked once."""
         self._is_stopped = True
+        self._tell_of_end()
 
     def _next_id(self) -> str:
         self._count += 1

@@ -119,7 +119,7 @@ async def get(client: Client, id: str, definition: Definition | None = None) -> 
 
 
 def _handle(client: Client, head: Head, definition: Definition | None = None) -> TaskRun[Any]:
-    return TaskRun(client, head, definition or TASKS.by_name().get(head.card.name))
+    return TaskRun(client, head, definition or TASKS.find(head.card.name))
 
 
 def _several(status: Status | str | Sequence[Status | str] | None) -> Sequence[Status | str]:

@@ -106,7 +106,7 @@ class Worker:
     def reserve(self, key: str, queue: str, name: str) -> Claim | None:
         """Keep a place for a run that is about to be made; None where there is none."""
         is_full = self._free <= 0
-        if is_full or self._is_closing or queue not in self._queues or name not in TASKS.by_name():
+        if is_full or self._is_closing or queue not in self._queues or TASKS.find(name) is None:
             return None
         self._reserved.append(key)
         return Claim(self.owner, self.lease, self._around.system.draw_name())
@@ -119,8 +119,14 @@ class Worker:
     def begin_new(self, head: Head, run: Run, asked_at: float) -> None:
         """Run what was made with the claim that `reserve` gave."""
         self._reserved.remove(head.key)
-        definition = TASKS.by_name()[run.start.name]
+        definition = TASKS.find(run.start.name)
+        assert definition is not None  # the starter has it
         self._begin(head, run, definition, asked_at, is_new=True)
+
+    def record_of(self, key: str) -> Record | None:
+        """Return the journal of a run that is at work here."""
+        active = self._active.get(key)
+        return None if active is None else active[0].record
 
     # Runs that are due
 

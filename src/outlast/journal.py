@@ -329,7 +329,7 @@ def apply(
 def card_bytes(card: Card) -> int:
     """Return how many bytes of UTF-8 the card's texts have together."""
     texts = (card.kind, card.name, card.title, card.status, card.queue, card.session, card.source)
-    return sum(len(text.encode()) for text in (*texts, *card.tags, *card.tags.values()))
+    return len("".join((*texts, *card.tags, *card.tags.values())).encode())
 
 
 def numbered(change: Change, head: Head, wall: float) -> list[Entry]:

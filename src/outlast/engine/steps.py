@@ -11,7 +11,6 @@ import asyncio
 import inspect
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -27,8 +26,6 @@ from outlast.errors import CodecError, StepMismatch, StepUnknown, UsageError
 from outlast.model.events import Checkpointed, Slot, StepBegan, StepTried
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from outlast.engine.emission import Emission
     from outlast.engine.turn import Turn
     from outlast.model.run import Checkpoint
@@ -166,35 +163,37 @@ class Steps:
         def mark() -> str:  # asked for where it counts: it goes through all of the arguments
             return digest(args, kwargs) if options.key is None else f"key:{options.key}"
 
-        async with self._overlapping(name, number) as cluster:
+        cluster = await self._join(name, number)
+        try:
             slot, checkpoint = await self._find(name, number, mark)
             if checkpoint is None:
                 after = turn.order.asked()
                 call = _Call(slot, cluster, mark(), after, options)
                 return await self._run(call, lambda: function(*args, **kwargs), function, codec)
             await turn.hand_over(checkpoint)
+        finally:
+            self._leave(name, cluster)
         event = checkpoint.event
         if event.error is not None:
             raise ErrorRecord.load(event.error).to_exception(turn.definition.errors)
         return codec.load(event.value)
 
-    @asynccontextmanager
-    async def _overlapping(self, name: str, number: int) -> AsyncGenerator[_Cluster]:
-        """Count the call among those of its name that are under way."""
+    async def _join(self, name: str, number: int) -> _Cluster:
+        """Count the call among those of its name that are under way, until it leaves them."""
         while (cluster := self._clusters.get(name)) and cluster.sealed:
             await asyncio.shield(cluster.sealed)  # it is recorded as alone, so let it be alone
         if cluster is None:
             cluster = self._clusters[name] = _Cluster(number, number)
         cluster.low, cluster.high = min(cluster.low, number), max(cluster.high, number)
         cluster.under_way += 1
-        try:
-            yield cluster
-        finally:
-            cluster.under_way -= 1
-            if cluster.under_way == 0:
-                del self._clusters[name]
-                if cluster.sealed:
-                    cluster.sealed.set_result(None)
+        return cluster
+
+    def _leave(self, name: str, cluster: _Cluster) -> None:
+        cluster.under_way -= 1
+        if cluster.under_way == 0:
+            del self._clusters[name]
+            if cluster.sealed:
+                cluster.sealed.set_result(None)
 
     async def _find(  # noqa: PLR0911 - each return is one rule
         self, name: str, number: int, mark: Callable[[], str]

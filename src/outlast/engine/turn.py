@@ -108,7 +108,8 @@ class Turn:
 
     async def check(self, call: str) -> None:
         """Raise what was thrown into the turn, if anything; refuse a call from inside a step."""
-        await self.check_thrown()
+        if self.thrown is not None:
+            await self.check_thrown()
         if (slot := inside.get()) is not None:
             raise UsageError(
                 f"ctx.{call} was called inside the step {str(slot)!r}, which is recorded as a "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
+from contextvars import Context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
@@ -67,42 +68,72 @@ class Call(Generic[Desk, Answer]):
 class Question(Call[Desk, Answer]):
     """A call from an event loop, where somebody waits for the answer."""
 
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_loop", "answered")
 
     def __init__(self, work: Callable[[Desk], Answer]) -> None:
         super().__init__(work)
         self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[Answer] = self._loop.create_future()
-
-    async def answered(self, patience: float, complaint: Callable[[], str]) -> Answer:
-        """Wait for the answer; a call whose caller is cancelled or gives up is withdrawn.
-
-        Raises:
-            Unavailable: there was none within `patience` seconds; it says what the complaint says.
-        """
-
-        def give_up() -> None:
-            if not self._future.done():
-                self._future.set_exception(Unavailable(complaint()))
-
-        timer = self._loop.call_later(patience, give_up)
-        try:
-            return await self._future
-        finally:
-            timer.cancel()
-            self._begun.acquire(blocking=False)
+        self.answered: asyncio.Future[Answer] = self._loop.create_future()
 
     def deliver(self, mail: Mail) -> None:
         """Send the answer to the caller's loop."""
         mail.add(self._loop, self._settle)
 
     def _settle(self) -> None:
-        if self._future.done():
+        if self.answered.done():
             return
         if self.error is not None:
-            self._future.set_exception(self.error)
+            self.answered.set_exception(self.error)
         else:
-            self._future.set_result(cast("Answer", self.answer))
+            self.answered.set_result(cast("Answer", self.answer))
+
+
+class Patience:
+    """How long those wait who ask from one event loop.
+
+    All wait equally long, so the oldest question is the first to be given up: one timer sees to
+    them all.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._loop = seconds, asyncio.get_running_loop()
+        self._waiting: dict[Question[Any, Any], tuple[float, Callable[[], str]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, question: Question[Any, Answer], complaint: Callable[[], str]) -> Answer:
+        """Wait for the answer; a call whose caller is cancelled or gives up is withdrawn.
+
+        Raises:
+            Unavailable: there was none in time; it says what the complaint says.
+        """
+        ends = self._loop.time() + self._seconds
+        self._waiting[question] = ends, complaint
+        if self._timer is None:
+            self._wait_until(ends)
+        try:
+            return await question.answered
+        finally:
+            del self._waiting[question]
+            question.begin()
+
+    def close(self) -> None:
+        """Leave no timer behind, if nobody waits."""
+        if self._timer is not None and not self._waiting:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait_until(self, end: float) -> None:
+        # In a context of its own: who asks first is not whose timer it is.
+        self._timer = self._loop.call_at(end, self._give_up, context=Context())
+
+    def _give_up(self) -> None:
+        self._timer = None
+        for question, (ends, complaint) in list(self._waiting.items()):
+            if ends > self._loop.time():
+                self._wait_until(ends)
+                return
+            if not question.answered.done():
+                question.answered.set_exception(Unavailable(complaint()))
 
 
 class Counter(Generic[Desk]):

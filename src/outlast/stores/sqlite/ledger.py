@@ -8,6 +8,7 @@ broken: what is remembered between transactions is forgotten once another proces
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -165,7 +166,8 @@ class Ledger:
             self._keep(scope.namespace, old, new)
             self._append(change, new.head, wall)
             if "tags" in change.card:  # the head shares them with the caller, who may alter them
-                del self._heads[scope.namespace, change.key]
+                card = replace(new.head.card, tags=dict(new.head.card.tags))
+                self._remember(scope.namespace, new._replace(head=replace(new.head, card=card)))
             hint = Hint(change.key, new.head.revision, new.head.closed)
             self.hints.append((scope.namespace, hint))
         self.sequence += len(writes)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from outlast.errors import Unavailable, UsageError
 from outlast.store import Traits
-from outlast.stores.sqlite.calls import MAX_WAITING, PATIENCE, Counter, Question
+from outlast.stores.sqlite.calls import MAX_WAITING, PATIENCE, Counter, Patience, Question
 from outlast.stores.sqlite.file import acquire, release
 from outlast.stores.sqlite.ledger import Ledger
 from outlast.stores.sqlite.pages import Extent, read_journal, scan_heads
@@ -171,7 +171,7 @@ class _Entered:
         self.loop = asyncio.get_running_loop()
         self.reads, self.writes = asyncio.Semaphore(MAX_WAITING), asyncio.Semaphore(MAX_WAITING)
         self.stops: list[Callable[[], None]] = []
-        self._patience = patience
+        self._seconds, self._patience = patience, Patience(patience)
         self._owners: set[str] = set()
         self._is_left = False
 
@@ -193,7 +193,9 @@ class _Entered:
             raise UsageError(f"the store of '{self.file.path}' was closed")
         question = Question(work)
         counter.add(question)
-        return await question.answered(self._patience, complaint)
+        is_own = asyncio.get_running_loop() is self.loop
+        patience = self._patience if is_own else Patience(self._seconds)
+        return await patience.wait(question, complaint)
 
     def announce(self, owner: str) -> None:
         """Hold a sign that the owner lives; called by the thread that writes."""
@@ -213,12 +215,13 @@ class _Entered:
             # What could not be stopped may still be at work: its leases end when this process does.
             self.presence.release(owner, remains=remains)
         self._is_left = True
+        self._patience.close()
 
     def _complain_of_writer(self) -> str:
-        return self.file.writer.complaint(self._patience)
+        return self.file.writer.complaint(self._seconds)
 
     def _complain_of_readers(self) -> str:
-        return f"the file '{self.file.path}' was not read within {self._patience} s"
+        return f"the file '{self.file.path}' was not read within {self._seconds} s"
 
 
 async def _in_thread(

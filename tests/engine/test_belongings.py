@@ -13,9 +13,9 @@ from outlast.engine.belongings import (
     Look,
     TooSoon,
     can_see,
+    glance,
     is_stirring,
     settle,
-    tasks_of,
 )
 from tests.engine.handlers import gathered, one, until
 from tests.engine.turns import NUMBERED, Handler, Turn, named, play
@@ -33,12 +33,12 @@ def test_tasks_are_told_apart_by_their_turn(turn: Turn) -> None:
         await other.rest()
 
         look = Look(turn.loop)
-        mine = tasks_of(turn.scope)
+        mine = [*glance(turn.scope).tasks]
 
         assert [*look.of(turn.scope).tasks] == mine
         assert first in mine
         assert len(mine) == 3
-        assert tasks_of(other.scope) == [second]
+        assert [*glance(other.scope).tasks] == [second]
         await turn.stop()
         await other.stop()
 
@@ -48,7 +48,7 @@ def test_tasks_are_told_apart_by_their_turn(turn: Turn) -> None:
 def test_a_turn_that_has_nothing_has_nothing(turn: Turn) -> None:
     async def scenario() -> None:
         assert Look(turn.loop).of(turn.scope) == Belongings({}, (), is_stirring=False)
-        assert not tasks_of(turn.scope)
+        assert not [*glance(turn.scope).tasks]
 
     play(turn, scenario)
 
@@ -66,7 +66,7 @@ def test_tasks_come_in_the_order_in_which_they_were_made(turn: Turn) -> None:
         turn.begin(many)
         await turn.rest()
 
-        assert tasks_of(turn.scope) == made
+        assert [*glance(turn.scope).tasks] == made
         await turn.stop()
 
     play(turn, scenario)
@@ -321,14 +321,20 @@ def test_a_first_task_that_runs_or_is_about_to_is_not_quiet(turn: Turn) -> None:
     play(turn, scenario)
 
 
-def test_what_was_begun_since_others_looked_is_found(turn: Turn) -> None:
+def test_who_stirs_may_have_begun_something_since_others_looked(turn: Turn) -> None:
     async def scenario() -> None:
         first = turn.begin(a_task_beside)
-        assert tasks_of(turn.scope) == [first]  # a look that is shared for the rest of the round
+        before = glance(turn.scope)
+        later = turn.begin(lambda turn: turn.wait("c"))
 
-        later = turn.begin(one)
-
-        assert set(tasks_of(turn.scope)) == {first, later}
+        assert glance(turn.scope) == before
+        assert before.is_stirring
+        assert [*before.tasks] == [first]
+        await turn.rest()
+        await asyncio.sleep(0)
+        now = glance(turn.scope)
+        assert not now.is_stirring
+        assert {first, later} < {*now.tasks}
         await turn.stop()
 
     play(turn, scenario)

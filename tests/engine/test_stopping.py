@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from outlast.engine.belongings import Look, tasks_of
+from outlast.engine.belongings import Look, glance
 from outlast.engine.stopping import ended_by, stop_all
 from outlast.errors import Unwound
 from tests.engine.handlers import (
@@ -205,7 +205,7 @@ def test_a_task_that_is_given_up_may_be_forgotten(turn: Turn) -> None:
         turn.scope.first = None
 
         gc.collect()
-        assert not tasks_of(turn.scope)
+        assert not [*glance(turn.scope).tasks]
 
     play(turn, scenario)
 
@@ -335,11 +335,11 @@ def test_what_has_run_since_it_was_seen_at_rest_is_looked_at_again(turn: Turn) -
         root = turn.begin(task_in_the_background)
         await turn.rest()
         found = Look(turn.loop).of(turn.scope)
-        assert found.are_at_rest
+        before = found.are_at_rest
         turn.answer("a")
         await turn.rest()
 
-        assert not found.are_at_rest
+        assert (before, found.are_at_rest) == (True, False)
         assert not await stop_all(turn.scope, Unwound(), 5, found)
 
         assert ended_by(root, Unwound)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from outlast.engine.belongings import tasks_of
+from outlast.engine.belongings import glance
 from outlast.engine.stopping import ended_by, expect, throw
 from outlast.errors import Unwound
 from tests.engine.handlers import a_future, one, shielded, until
@@ -59,7 +59,7 @@ def test_an_expected_error_is_not_logged(turn: Turn) -> None:
         turn.begin(leaving)
         await turn.rest()
 
-        expect(tasks_of(turn.scope), KeyError)
+        expect([*glance(turn.scope).tasks], KeyError)
 
         for name in "abc":
             turn.answer(name)

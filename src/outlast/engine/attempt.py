@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord
-from outlast.engine.belongings import Belongings, Look, tasks_of
+from outlast.engine.belongings import Belongings, Look, glance
 from outlast.engine.clock import end
 from outlast.engine.emission import Emission
 from outlast.engine.parking import Parker, Parking
@@ -166,7 +166,7 @@ class Attempt:
                     self._turn.ask_to_stop("lease_lost")
                 self._turn.throw(Unwound(f"the run {self.record.key!r} was stopped: {stop.value}"))
                 scope, found = self._turn.scope, self._found
-                expect(found.tasks if found else tasks_of(scope), Unwound)
+                expect((found or glance(scope)).tasks, Unwound)
 
     def ask_to_shut_down(self) -> None:
         """Tell the handler that its worker wants to stop."""

@@ -12,7 +12,7 @@ other one all tasks, timers and ready callbacks of the loop are gone through, on
 from __future__ import annotations
 
 import asyncio
-from asyncio import AbstractEventLoop, Future, Task, TimerHandle
+from asyncio import AbstractEventLoop, Future, Handle, Task, TimerHandle
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, NamedTuple
@@ -139,6 +139,7 @@ class Look:
         self._tasks: dict[Scope, list[Task[Any]]] | None = None
         self._timers: dict[Scope, list[TimerHandle]] = {}
         self._stirring: set[Scope] = set()
+        self._latest: Handle | None = None  # of those that were ready
 
     def of(self, scope: Scope) -> Belongings:
         """Return what the turn has; not after the loop has gone on.
@@ -157,6 +158,7 @@ class Look:
             began = self._loop.time()
             self._tasks = self._look()
             self.took = self._loop.time() - began
+        self._see_who_stirs()
         # The loop keeps them in a set; the names that asyncio gives are numbered.
         tasks = sorted(
             (task for task in self._tasks.get(scope, ()) if not task.done()),
@@ -177,28 +179,34 @@ class Look:
         for timer in insides.timers(self._loop):
             if scope := scope_of(timer):
                 self._timers.setdefault(scope, []).append(timer)
-        for it in insides.ready(self._loop):
+        return tasks
+
+    def _see_who_stirs(self) -> None:
+        """Take note of whose callbacks came since the last time; who stirred then still counts."""
+        ready = insides.ready(self._loop)
+        for it in reversed(ready):
+            if it is self._latest:
+                break
             if not it.cancelled() and (scope := scope_of(it)):
                 self._stirring.add(scope)
-        return tasks
+        self._latest = ready[-1] if ready else None
 
 
 _looks: WeakKeyDictionary[AbstractEventLoop, Look] = WeakKeyDictionary()
 
 
-def tasks_of(scope: Scope) -> list[Task[Any]]:
-    """Return the tasks of a turn that have not ended, in the order in which they were made.
+def glance(scope: Scope) -> Belongings:
+    """Return what a turn has, by a look that all who ask in the same round of the loop share.
 
-    Turns that ask in the same round of the loop share one look.
+    Whatever has run since that look was about to run. So where a turn is not stirring, all that it
+    has is there; else what was begun in this round may be missing.
     """
     loop = scope.loop
     look = _looks.get(loop)
     if look is None:
         look = _looks[loop] = Look(loop)
         loop.call_soon(_looks.pop, loop, None, context=Context())
-    found = look.of(scope)
-    # Whatever has run since, in this round, was about to: then the look is too old for this turn.
-    return [*(Look(loop).of(scope) if found.is_stirring else found).tasks]
+    return look.of(scope)
 
 
 def is_stirring(scope: Scope) -> bool:
@@ -234,7 +242,7 @@ def can_see(loop: AbstractEventLoop) -> bool:
         later.cancel()
 
 
-def scope_of(made: Task[Any] | asyncio.Handle) -> Scope | None:
+def scope_of(made: Task[Any] | Handle) -> Scope | None:
     """Return what a task, a timer or a callback belongs to; None if that is no turn."""
     context = insides.context_of(made)
     mark = None if context is None else context.get(turn_of)

@@ -43,8 +43,8 @@ _TICK: Final = 0.02
 _AT_ONCE: Final = 100
 """Handlers that are looked at in one round of the loop, which they share with others."""
 
-_WORTH: Final = 20
-"""Tasks that are gone through for one handler more in the same round."""
+_AT_ONCE_OF_ALL: Final = 1_000
+"""The same, where the whole loop had to be gone through, which is to be worth it."""
 
 _SHARE: Final = 20
 """Times as long as it took to go through the whole loop, nobody does so again."""
@@ -186,7 +186,7 @@ class Parker:
         stops: list[tuple[Attempt, Stop]] = []
         looked = 0
         while self._looks and self._looks[0][0] <= now:
-            if looked >= max(_AT_ONCE, look.size // _WORTH):
+            if looked >= (_AT_ONCE_OF_ALL if look.size > _AT_ONCE else _AT_ONCE):
                 break
             _, number, attempt, pause = heappop(self._looks)
             if self._valid.get(attempt) == number:

@@ -14,7 +14,7 @@ from copy import copy
 from typing import Any, Final, TypeAlias, cast
 
 from outlast.engine import insides
-from outlast.engine.belongings import Belongings, Scope, is_stirring, settle, tasks_of
+from outlast.engine.belongings import Belongings, Look, Scope, glance
 from outlast.errors import Unwound
 
 _Kind: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
@@ -51,8 +51,7 @@ async def stop_all(
             _hear(left, type(error))
             # Where all wait, each sees the error there, or gets it from those it waits for.
             if not is_known:
-                await settle(scope, min(grace, _PATIENCE))
-                left = await _left(scope)
+                left = await _at_rest(scope, min(grace, _PATIENCE))
             with _patient_groups(left):
                 _throw_into(left, error)
                 left = await _wait_for_end(scope, left, grace, _leave_alone)
@@ -100,12 +99,6 @@ def _is_only(error: BaseException | None, kind: _Kind) -> bool:
     return isinstance(error, kind)
 
 
-def _others(scope: Scope) -> list[Task[Any]]:
-    """Return the tasks of a turn without the one that asks."""
-    asking = asyncio.current_task(scope.loop)
-    return [task for task in tasks_of(scope) if task is not asking]
-
-
 def _passes_on(task: Task[Any], told: Collection[Future[Any]]) -> bool:
     """Say whether the error will reach the task through those that it waits for."""
     return insides.waiter_of(task) in told or insides.closes_group(insides.frames_of(task))
@@ -135,6 +128,8 @@ def _cancel(task: Task[Any]) -> None:
 async def _left(scope: Scope, known: Collection[Task[Any]] = ()) -> list[Task[Any]]:
     """Return the tasks of a turn without the one that asks; few turns leave any behind.
 
+    What was begun in this round of the loop may be missing, unless it is all that there is.
+
     Args:
         scope: the turn's.
         known: those that it had a while ago, which may be all.
@@ -142,12 +137,29 @@ async def _left(scope: Scope, known: Collection[Task[Any]] = ()) -> list[Task[An
     known = known or [scope.first] if scope.first else known
     if known and scope.has_only(known):
         return [task for task in known if not task.done()]
-    tasks = _others(scope)
-    if not tasks and is_stirring(scope):
-        # An async generator that was left early is about to get a task that closes it.
-        await settle(scope, _PATIENCE)
-        tasks = _others(scope)
-    return tasks
+    # An async generator that was left early is about to get a task that closes it.
+    return _others(scope, glance(scope)) or await _at_rest(scope, _PATIENCE)
+
+
+async def _at_rest(scope: Scope, patience: float) -> list[Task[Any]]:
+    """Return all tasks of a turn without the one that asks, once it has done all it can by itself.
+
+    Of one that never rests they are returned after `patience` seconds.
+    """
+    loop = scope.loop
+    end = loop.time() + patience
+    while True:
+        found = glance(scope)
+        if not found.is_stirring:
+            return _others(scope, found)
+        if loop.time() >= end:
+            return _others(scope, Look(loop).of(scope))
+        await asyncio.sleep(0)
+
+
+def _others(scope: Scope, found: Belongings) -> list[Task[Any]]:
+    asking = asyncio.current_task(scope.loop)
+    return [task for task in found.tasks if task is not asking]
 
 
 async def _wait_for_end(

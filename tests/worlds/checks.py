@@ -38,6 +38,7 @@ FACTS: Final = {TYPE_OF[event] for event in (Signalled, CancelRequested)}
 EDGES: Final = {
     TYPE_OF[event] for event in (TurnBegan, AttemptBegan, AttemptFailed, Parked, HandedBack, Ended)
 }
+ENTRANCES: Final = {TYPE_OF[event] for event in (TurnBegan, AttemptBegan)}
 
 
 def what_is_wrong(before: Books, request: Request, after: Books, answer: Answer) -> str | None:
@@ -67,10 +68,9 @@ def _commit(before: Books, request: Request, after: Books, answer: Answer) -> It
             yield "a change that was said again has changed something"
         return
     yield from _numbers(before, change.key, entries, written)
-    yield from _lease(old, change)
-    if change.claim and new.head.token <= (old.head.token if old else 0):
-        yield "a token was used twice"
+    yield from _lease(old, change, new)
     yield from _order(entries, written)
+    yield from _entrance(old, written, before.wall)
     yield from _sight(request.seen, change, entries, written)
     yield from _head(new, after.wall)
 
@@ -88,12 +88,19 @@ def _numbers(
         yield "a change was written twice"
 
 
-def _lease(old: Journal | None, change: Change) -> Iterator[str]:
-    holder = old.head.fence if old else None
-    if isinstance(change.fence, Fence) and change.fence != holder:
+def _lease(old: Journal | None, change: Change, new: Journal) -> Iterator[str]:
+    held = old.head.lease if old else None
+    if isinstance(change.fence, Fence) and (held is None or change.fence != held.fence):
         yield "somebody has written with a lease that is not theirs"
     if change.fence is None and not change.fact and old and old.is_held:
         yield "a decision was written while somebody else holds the lease"
+    if change.claim and new.head.token <= (old.head.token if old else 0):
+        yield "a token was used twice"
+    if change.fact and new.head.lease != held:
+        yield "a fact has changed somebody's lease"
+    is_decision = not change.fact and not isinstance(change.fence, Fence)
+    if new.head.lease is not None and not change.claim and (change.release or is_decision):
+        yield "a lease is left that was given back, taken away, or void"
 
 
 def _order(entries: Sequence[Entry], written: Sequence[Entry]) -> Iterator[str]:
@@ -105,6 +112,19 @@ def _order(entries: Sequence[Entry], written: Sequence[Entry]) -> Iterator[str]:
     began = [entry.data for entry in (*entries, *written) if entry.type == TYPE_OF[StepBegan]]
     if len(began) > len(set(began)):
         yield "a step that may run at most once began twice"
+
+
+def _entrance(old: Journal | None, written: Sequence[Entry], wall: float) -> Iterator[str]:
+    """Hold a handler to be entered only when there is something for it to do."""
+    if old is None or not {entry.type for entry in written} & ENTRANCES:
+        return
+    run = run_of(old)
+    if run.cancel is not None:
+        yield "a handler was entered that was asked to stop"
+    is_time = run.due is not None and run.due <= wall
+    waits = run.parked.waits if run.parked else ()
+    if not run.is_entered and not is_time and not any(wait.name in run.signals for wait in waits):
+        yield "a handler was entered before its time"
 
 
 def _slot(entry: Entry) -> object:

@@ -245,6 +245,14 @@ WORLDS: Final = {
         chance=1,
         sees=_sees("never stops", "left lease ended", "rests cancelled", "rests completed"),
     ),
+    "delete and a thread that never stops": Setting(
+        _handler(_STEP, choices=("never stops",)),
+        (_DELETER,),
+        _NEW,
+        workers=1,
+        chance=1,
+        sees=_sees("never stops", "left lease ended", "conflict on lease", "deleter deleted"),
+    ),
     "a step that emits": Setting(
         _handler(Op("emitting", ("a",))),
         (_ABORTER,),

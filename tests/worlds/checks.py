@@ -7,6 +7,7 @@ from the model.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
@@ -109,9 +110,24 @@ def _order(entries: Sequence[Entry], written: Sequence[Entry]) -> Iterator[str]:
     slots = [_slot(entry) for entry in (*entries, *written) if entry.type == TYPE_OF[Checkpointed]]
     if len(slots) > len(set(slots)):
         yield "an outcome was recorded twice"
+    yield from _signals([decode(entry) for entry in (*entries, *written)])
     began = [entry.data for entry in (*entries, *written) if entry.type == TYPE_OF[StepBegan]]
     if len(began) > len(set(began)):
         yield "a step that may run at most once began twice"
+
+
+def _signals(events: Sequence[object]) -> Iterator[str]:
+    """Hold waits to take each signal once, oldest first."""
+    sent: dict[str, list[object]] = defaultdict(list)
+    for event in events:
+        match event:
+            case Signalled(name, value):
+                sent[name].append(value)
+            case Checkpointed(kind="wait", name=name, value=value, timed_out=False):
+                if not sent[name]:
+                    yield "a signal was taken that nobody has sent, or twice"
+                elif sent[name].pop(0) != value:
+                    yield "a signal was taken before an older one"
 
 
 def _entrance(old: Journal | None, written: Sequence[Entry], wall: float) -> Iterator[str]:

@@ -82,7 +82,7 @@ async def signaller(
 ) -> Next | Done:
     """Send a signal to the run that it has a handle of."""
     try:
-        await _client(machine, Wire()).signal(key, first, name, name, id or name)
+        await _client(machine, Wire()).signal(key, first, name, id or name, id or name)
     except TaskConflict:
         return Done("refused")
     except TaskNotFound:

@@ -38,11 +38,28 @@ UNKNOWN: Final[Json] = {"type": "StepUnknown", "message": "interrupted", "traceb
 
 
 class Op(NamedTuple):
-    """One thing that a handler does: `kind`, with these names, and seconds where it takes some."""
+    """One thing that a handler does: `kind`, with these names, and seconds where it takes some.
+
+    It is the `number`-th of its kind and names.
+    """
 
     kind: str
     names: tuple[str, ...] = ()
     seconds: float | None = None
+    number: int = 1
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Where its outcomes are recorded."""
+        return [Slot(self._kind, name, self.number) for name in self.names]
+
+    @property
+    def _kind(self) -> Kind:
+        match self.kind:
+            case "sleep" | "wait":
+                return self.kind
+            case _:
+                return "step"
 
 
 class Handler(NamedTuple):
@@ -150,15 +167,7 @@ async def turn(machine: Machine, holding: Holding) -> Next | Done:
 
 
 def _is_recorded(op: Op, run: Run) -> bool:
-    return bool(op.names) and all(Slot(_kind(op), name) in run.checkpoints for name in op.names)
-
-
-def _kind(op: Op) -> Kind:
-    match op.kind:
-        case "sleep" | "wait":
-            return op.kind
-        case _:
-            return "step"
+    return bool(op.names) and all(slot in run.checkpoints for slot in op.slots)
 
 
 async def _happens(what: str) -> bool:
@@ -241,8 +250,7 @@ class _AtWork:
     async def wait(self, op: Op, after: int) -> bool:
         """Wait until a time, for a signal, or for several at once, each with the same timeout."""
         run, wall = self.record.run, self.machine.wall()
-        kind = _kind(op)
-        slots = [Slot(kind, name) for name in op.names if Slot(kind, name) not in run.checkpoints]
+        slots = [slot for slot in op.slots if slot not in run.checkpoints]
         if op.seconds is not None and (new := [slot for slot in slots if slot not in run.timers]):
             until = wall + op.seconds
             await self.write(*(TimerSet(*slot, until, after) for slot in new))
@@ -251,7 +259,7 @@ class _AtWork:
             return await self.conclude(lambda run: [decisions.cancelled(run)])
         settle = partial(_settled, slots, wall, after)
         if events := settle(run):
-            await (self.write(*events) if kind == "sleep" else self.record.decide(settle))
+            await (self.write(*events) if op.kind == "sleep" else self.record.decide(settle))
             return True
         ends = min((run.timers[slot] for slot in slots if slot in run.timers), default=None)
         asked = tuple(Asked(s.name, s.number, after) for s in slots if s.kind == "wait")

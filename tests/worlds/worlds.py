@@ -108,6 +108,14 @@ WORLDS: Final = {
         end=0,
         sees=_sees("parked", "conflict on facts", "checkpointed", "rests completed"),
     ),
+    "two waits for one name": Setting(
+        _handler(_WAIT, Op("wait", ("s",), None, 2)),
+        (_signaller(id="x"), _signaller(id="y", name="other")),
+        _NEW,
+        workers=1,
+        end=0,
+        sees=_sees("parked", "conflict on facts", "checkpointed", "rests completed"),
+    ),
     "a sleep": Setting(
         _handler(Op("sleep", ("z",), 5.0), _STEP),
         runs=_NEW,

@@ -1,7 +1,7 @@
 """What runs cost that wait for a signal, out of memory.
 
-`python -m bench.waiting RUNS` measures so many and prints JSON. `python -m bench.waiting URL TRACES`
-is the worker: it says when it is open, and does what it is told by each line.
+`python -m bench.waiting RUNS` measures so many, and prints JSON. `python -m bench.waiting URL
+TRACES` is the worker: it does what each line tells it, and says what it uses then.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ MAX_MB: Final = 50.0
 AT_A_TIME: Final = 64
 """Starts under way."""
 
+IN_MEMORY: Final = 100
+"""Runs at work in the worker, which linger before they are parked."""
+
 LOOKS_EVERY: Final = 0.2
 """Seconds between two looks at the file."""
 
@@ -54,7 +57,8 @@ class Sizes:
 
     Attributes:
         runs: how many wait, in each row.
-        traced_share: of how many of them the objects are counted, which takes long.
+        traced_share: the share of which the objects are counted, which takes long; what they take
+            up is multiplied, so it is an upper limit.
         signals: how many are woken, one at a time.
         idle_seconds: for how long a worker that was opened beside them is watched.
     """
@@ -151,7 +155,7 @@ async def _all_wait(file: Path, runs: int) -> None:
     """Return when all are out of memory."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
         query = "select count(*) from heads where status = 'running' and owner is null"
-        while db.execute(query).fetchone() != (runs,):
+        while db.execute(query).fetchone() != (runs,):  # noqa: ASYNC110 - another process parks them
             await asyncio.sleep(LOOKS_EVERY)
 
 
@@ -186,19 +190,23 @@ async def _told(worker: Child, what: str) -> Measured:
     assert worker.process.stdin
     worker.process.stdin.write(f"{what}\n".encode())
     traced, seconds = await worker.hear(None)
-    pid = str(worker.process.pid)
-    used = subprocess.run(["ps", "-o", "rss=", "-p", pid], check=True, capture_output=True)
-    return Measured(int(used.stdout) / 1024, float(traced) / 2**20, float(seconds))
+    return Measured(_megabytes(worker.process.pid), float(traced) / 2**20, float(seconds))
+
+
+def _megabytes(process: int) -> float:
+    """Return the memory that a process has now, as Linux and macOS both tell it."""
+    words = ["ps", "-o", "rss=", "-p", str(process)]
+    return int(subprocess.run(words, check=True, capture_output=True).stdout) / 1024
 
 
 async def work(url: str, *, traces: bool) -> None:
     if traces:
         tracemalloc.start()
-    async with outlast.open(url):
+    async with outlast.open(url, concurrency=IN_MEMORY):
         while line := await asyncio.to_thread(sys.stdin.readline):
-            match line.split():
-                case ["start", runs]:
-                    await start_all(range(int(runs)))
+            what, *runs = line.split()
+            if what == "start":
+                await start_all(range(int(runs[0])))
             gc.collect()
             say(tracemalloc.get_traced_memory()[0], time.process_time())
 

@@ -109,6 +109,42 @@ async def test_a_call_that_cannot_be_written_takes_nobody_with_it(
     assert (await store.read("after")).head == (await after)[0]
 
 
+async def test_a_change_said_again_is_found_among_new_ones(opened: Opened) -> None:
+    store = await opened()
+    await store.commit(create("old"))
+    said_before = fact("old", id="said")
+    await store.commit(said_before)
+    async with held_up(store) as statements:
+        calls = [
+            soon(store.commit(change))
+            for change in (create("new"), said_before, fact("old", id="later"), create("newer"))
+        ]
+        await asyncio.sleep(0)
+
+    heads = [head for [head] in await asyncio.gather(*calls)]
+
+    assert [(head.key, head.revision) for head in heads] == [
+        ("new", 1),
+        ("old", 2),
+        ("old", 3),
+        ("newer", 1),
+    ]
+    assert len((await store.read("old")).entries) == 3
+    assert statements.count("rollback") == 1
+
+
+async def test_what_is_new_is_not_asked_for_first(opened: Opened) -> None:
+    store = await opened()
+    await store.commit(create("k"))
+    async with held_up(store) as statements:
+        calls = [soon(store.commit(fact("k", id=f"said-{number}"))) for number in range(5)]
+        await asyncio.sleep(0)
+
+    await asyncio.gather(*calls)
+
+    assert not any("change = " in statement for statement in statements)
+
+
 async def test_a_number_that_is_too_large_is_the_callers_mistake(opened: Opened) -> None:
     store = await opened()
 

@@ -3,6 +3,10 @@
 A call asks the rules about all of its changes first, and writes only then: one that is refused has
 written nothing, and those that share its transaction need not know. The one rule that must not be
 broken: what is remembered between transactions is forgotten once another process has written.
+
+Whether a change was written before is asked where the rules refuse it. Entries that they allow show
+it by themselves: the id is there already, the transaction fails, and is made again by a ledger that
+`asks_first`.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from outlast.errors import Conflict
+from outlast.errors import Conflict, Fenced
 from outlast.journal import NEVER, allow, apply, claim_order, claimable_in, is_held, numbered, take
 from outlast.store import Claimed, Hint
 from outlast.stores.sqlite.rows import COLUMNS, HEAD, entry_row, to_head, to_row
@@ -58,10 +62,15 @@ class _Kept(NamedTuple):
 
 
 class Ledger:
-    """The tables inside a write transaction, and what stays known of them from one to the next."""
+    """The tables inside a write transaction, and what stays known of them from one to the next.
+
+    Attributes:
+        asks_first: it asks of each change whether it was written before.
+    """
 
     sequence: int
     alarms: int
+    asks_first: bool = False
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -147,11 +156,19 @@ class Ledger:
         for change in changes:
             key = change.key
             old = latest.get(key) or self._find(scope.namespace, key)
-            if old and ((key, change.id) in ids or self._is_done(old.head, change)):
+            asks_first = self.asks_first or not change.entries
+            is_done = (key, change.id) in ids or (asks_first and self._is_done(old, change))
+            head = old.head if old else None
+            try:
+                if not is_done:
+                    allow(change, head, floor, now=now, wall=wall)
+            except (Conflict, Fenced):
+                if asks_first or not self._is_done(old, change):
+                    raise
+                is_done = True
+            if old and is_done:
                 heads.append(old.head)
                 continue
-            head = old.head if old else None
-            allow(change, head, floor, now=now, wall=wall)
             updated = self.sequence + len(writes) + 1
             head = apply(change, head, floor, now=now, wall=wall, updated=updated)
             same_tags = old.row if old and "tags" not in change.card else None
@@ -320,9 +337,10 @@ class Ledger:
 
     # Entries.
 
-    def _is_done(self, head: Head, change: Change) -> bool:
+    def _is_done(self, old: _Kept | None, change: Change) -> bool:
         sql = "select 1 from entries where journal = ? and change = ? and part = 0"
-        return self._db.execute(sql, (head.created, change.id)).fetchone() is not None
+        place = (old.head.created, change.id) if old else (0, "")
+        return self._db.execute(sql, place).fetchone() is not None
 
     def _append(self, change: Change, head: Head, wall: float) -> None:
         rows = [

@@ -169,6 +169,7 @@ class Writer:
         the transaction fails as a whole, so do all of its calls, and nothing is left of any.
         """
         spoiled: list[Call[Ledger, Any]] = []
+        ledger.asks_first = False
         while True:
             begun: list[Call[Ledger, Any]] = []
             try:
@@ -176,6 +177,10 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - it is the answer
                 with suppress(sqlite3.Error):  # the next transaction tries it again
                     ledger.rollback()
+                if isinstance(error, sqlite3.IntegrityError) and not ledger.asks_first:
+                    ledger.asks_first = True  # one of them was written before
+                    calls = chain(begun, calls)
+                    continue
                 if begun and _is_of_one_call(error):
                     begun[-1].fail(self._condition.note(error))
                     spoiled.append(begun.pop())

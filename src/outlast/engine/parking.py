@@ -113,7 +113,8 @@ class Parker:
 
     def __init__(self, system: System) -> None:
         self._system, self._loop = system, asyncio.get_running_loop()
-        self._looks: list[tuple[float, int, Attempt, float]] = []  # a heap: when, and the pause
+        # A heap: when, and the pause. What was looked at often already comes after what was not.
+        self._looks: list[tuple[float, float, int, Attempt]] = []
         self._valid: dict[Attempt, int] = {}  # the one look that is to come, by its number
         self._numbers = count()
         self._news = asyncio.Event()
@@ -163,7 +164,7 @@ class Parker:
         number = next(self._numbers)
         at = _TICK * (1 + (self._system.monotonic() + seconds) // _TICK)
         self._valid[attempt] = number
-        heappush(self._looks, (at, number, attempt, pause))
+        heappush(self._looks, (at, pause, number, attempt))
         if at < self._wakes_at:
             self._news.set()
 
@@ -188,7 +189,7 @@ class Parker:
         while self._looks and self._looks[0][0] <= now:
             if looked >= (_AT_ONCE_OF_ALL if look.size > _AT_ONCE else _AT_ONCE):
                 break
-            _, number, attempt, pause = heappop(self._looks)
+            _, pause, number, attempt = heappop(self._looks)
             if self._valid.get(attempt) == number:
                 del self._valid[attempt]
                 looked += 1
@@ -203,13 +204,14 @@ class Parker:
     def _look_at(self, attempt: Attempt, look: Look, pause: float) -> Stop | None:
         if not attempt.is_waiting:
             return None  # it is noticed when it waits again
-        stop, seconds = None, pause
         try:
             stop = attempt.rests(look)
         except TooSoon:
-            seconds = self._sees_all_at - self._system.monotonic()
+            self._look_in(self._sees_all_at - self._system.monotonic(), attempt, pause)
+            return None
         except Exception:  # a bug of ours: what waits stays in memory
             log.exception("the worker cannot look at what waits")
+            stop = None
         if stop is None:
-            self._look_in(seconds, attempt, min(2 * pause, _PATIENCE))
+            self._look_in(pause, attempt, min(2 * pause, _PATIENCE))
         return stop

@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -269,6 +270,31 @@ async def test_a_hint_during_the_last_read_of_a_write_is_seen_to(machine: Machin
     await asyncio.sleep(0)
 
     assert behind == [3]
+
+
+@pytest.mark.parametrize("is_edge", [False, True])
+async def test_nothing_is_written_after_what_may_be_lost(machine: Machine, is_edge: bool) -> None:
+    """Items that come later would leave a gap: those of the lost write are emitted again, first."""
+
+    go_on = machine.wire.before
+
+    async def lose(verb: Verb, argument: Any) -> None:
+        machine.wire.before = go_on
+        raise Unavailable("the request was lost")
+
+    record = await held(machine)
+    await record.catch_up()
+    offsets = count(1)
+    record.carry = lambda: [Emitted(next(offsets), 1, "item")]
+    record.stop()
+    machine.wire.before = lose
+
+    with pytest.raises(Unavailable):
+        await (record.decide(lambda _: []) if is_edge else record.write())
+    with pytest.raises(Unavailable):
+        await record.decide(lambda _: [HandedBack(0.0)])
+
+    assert types_of(machine.store, "r") == ["created", "turn_began"]
 
 
 async def test_a_bug_of_ours_leaves_the_lease_of_code_that_does_not_stop(

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from outlast.engine.clock import System, end
-from outlast.errors import Conflict, Fenced, Unavailable
+from outlast.errors import Conflict, Fenced, StoreError, Unavailable
 from outlast.journal import NEVER, Change, Entry, Fence, Head
 from outlast.model.events import (
     FOLDED_TYPES,
@@ -187,33 +187,44 @@ class Record:
 
         Raises:
             Fenced: the lease is over: stop.
+            Unavailable: this, or what was to be written before it, may be lost: stop.
         """
         async with self._turn:
-            carried: tuple[Written, ...] = ()
-            while True:
-                events = tuple(decide(self.run))
-                after = self.run.after(events)
-                carried = (*carried, *self.carry())
-                change = Change(
-                    key=self.key,
-                    id=self._next_id(),
-                    entries=tuple(map(encode, (*carried, *events))),
-                    fence=self.fence,
-                    card=after.moving_card(),
-                    close=True if after.outcome else None,
-                    release=releases and not after.is_entered,
-                    facts=self.facts,
-                    closed=self.run.outcome is not None,
-                )
-                try:
-                    head = await self._say(change)
-                except Conflict:
-                    await self._refresh()
-                    continue
-                await self._take_in(head, (*carried, *events))
-                break
+            if self._refused:
+                # What it would carry comes after what may be lost: a stream would have a gap.
+                raise self._refused
+            try:
+                events = await self._decide(decide, releases=releases)
+            except StoreError as error:
+                self._refused = error
+                raise
         self._see_to_hints()
         return events
+
+    async def _decide(self, decide: Decide, *, releases: bool) -> Sequence[Decision]:
+        carried: tuple[Written, ...] = ()
+        while True:
+            events = tuple(decide(self.run))
+            after = self.run.after(events)
+            carried = (*carried, *self.carry())
+            change = Change(
+                key=self.key,
+                id=self._next_id(),
+                entries=tuple(map(encode, (*carried, *events))),
+                fence=self.fence,
+                card=after.moving_card(),
+                close=True if after.outcome else None,
+                release=releases and not after.is_entered,
+                facts=self.facts,
+                closed=self.run.outcome is not None,
+            )
+            try:
+                head = await self._say(change)
+            except Conflict:
+                await self._refresh()
+                continue
+            await self._take_in(head, (*carried, *events))
+            return events
 
     async def give_up(self, ended: Ended) -> None:
         """End a run whose entries cannot be read: what they amount to is not asked."""

@@ -54,10 +54,12 @@ class Campaign:
         }
 
 
-def run_campaign(world: str, seeds: Iterable[int]) -> Campaign:
-    """Play these seeds of a world; those in which something goes wrong do not end it."""
+def run_campaign(world: str, seeds: Iterable[int], *, enough: int = 3) -> Campaign:
+    """Play these seeds of a world, until something has gone wrong in `enough` of them."""
     campaign = Campaign(world)
     for seed in seeds:
+        if len(campaign.failures) >= enough:
+            break
         campaign.seeds += 1
         try:
             played = play(WORLDS[world], seed)

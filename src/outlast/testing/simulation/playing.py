@@ -31,7 +31,7 @@ _OF_EACH: Final = 2
 
 _CLIENTS: Final = {"starter", "caller", "reader"}
 
-_BEGIN_WITHIN: Final = 8.0
+_BEGIN_WITHIN: Final = 6.0
 """Seconds over which the starts of runs are spread."""
 
 _ENDS_WITHIN: Final = 240.0
@@ -107,12 +107,12 @@ class _Stage:
             task = (work, talk)[number % 2]
         else:
             [task] = chance.choices(list(world.mix), list(world.mix.values()))
-        id, size = f"r{number}", chance.randint(2, 3)
+        id, size = f"r{number}", chance.choice((2, 2, 3))
         name = f"{id}.{generation}"
         starts_at = max(since, self._simulation.now + chance.uniform(0, _BEGIN_WITHIN))
         plan = Plan(id, name, task, size, starts_at)
         # As many as may be waited for, most of them while somebody waits.
-        times = sorted(starts_at + chance.uniform(0, 12) for _ in range(size))
+        times = sorted(starts_at + chance.uniform(0, 9) for _ in range(size))
         plan.words = [(at, f"{name}-{place}") for place, at in enumerate(times)]
         if chance.random() < world.stopped:
             at = starts_at + chance.uniform(0.1, 12)
@@ -134,7 +134,7 @@ class _Stage:
             seen = [plan for plan in self._plans if plan.then is None]
             simulation.open("starter", self._leading(led), worker=takes_runs, **self._settings)
             simulation.open("caller", self._leading(again), worker=False, **self._settings)
-            simulation.open("reader", self._observing(seen[:4]), worker=False, **self._settings)
+            simulation.open("reader", self._observing(seen[:2]), worker=False, **self._settings)
             self._troublemaker.begin()
             simulation.run(
                 lambda: simulation.ended >= _CLIENTS,

@@ -47,7 +47,7 @@ class Trouble:
         jumps_by: seconds, at most, by which the wall clock is set forward or back.
     """
 
-    lasts: float = 20.0
+    lasts: float = 16.0
     odds: Odds = NETWORK
     blows: Mapping[Blow, float] = field(default_factory=lambda: dict(BLOWS))
     every: tuple[float, float] = (0.3, 3.0)

@@ -92,8 +92,8 @@ class _Keeper(NamedTuple):
 
 def _put(mark: Mark, keepers: Iterable[Scope | _Keeper]) -> None:
     for keeper in keepers:
-        if keeper.context is not None:
-            keeper.context.run(turn_of.set, mark)
+        assert keeper.context is not None  # else it would not have been alone with its task
+        keeper.context.run(turn_of.set, mark)
 
 
 class Belongings(NamedTuple):

@@ -667,10 +667,13 @@ async def test_runs_that_wait_leave_their_places_to_others(machine: Machine) -> 
     assert outputs == [100 + number for number in range(20)]
 
 
-async def test_many_that_begin_to_wait_at_once_leave_together(machine: Machine) -> None:
+@pytest.mark.parametrize("shape", [waits, gathers], ids=lambda shape: shape.__name__)
+async def test_many_that_begin_to_wait_at_once_leave_together(
+    machine: Machine, shape: Shape
+) -> None:
     @task
     async def handler(ctx: Ctx) -> None:
-        await asyncio.gather(ctx.wait("never"), ctx.wait("never, too"))
+        await shape(ctx)
 
     async with machine.open(concurrency=250) as app:
         for _ in range(250):

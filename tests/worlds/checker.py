@@ -55,7 +55,7 @@ class Outcome:
         return "\n".join((f"{self.wrong}, after {len(self.trace)} moves ({size})", *lines))
 
 
-def explore(world: World[S], limit: int = 3_000_000) -> Outcome:
+def explore(world: World[S], limit: int) -> Outcome:
     """Visit every state, up to `limit` of them: to have too many is wrong, too."""
     search = _Search(world)
     number = 0

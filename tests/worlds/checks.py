@@ -39,6 +39,9 @@ FACTS: Final = {TYPE_OF[event] for event in (Signalled, CancelRequested)}
 EDGES: Final = {
     TYPE_OF[event] for event in (TurnBegan, AttemptBegan, AttemptFailed, Parked, HandedBack, Ended)
 }
+MANY: Final = 30
+"""More claims than a good world can see, however its faults fall."""
+
 ENTRANCES: Final = {TYPE_OF[event] for event in (TurnBegan, AttemptBegan)}
 
 
@@ -132,11 +135,14 @@ def _signals(events: Sequence[object]) -> Iterator[str]:
 
 def _entrance(old: Journal | None, written: Sequence[Entry], wall: float) -> Iterator[str]:
     """Hold a handler to be entered only when there is something for it to do."""
-    if old is None or not {entry.type for entry in written} & ENTRANCES:
+    types = {entry.type for entry in written}
+    if old is None or not types & {*ENTRANCES, TYPE_OF[AttemptFailed]}:
         return
     run = run_of(old)
     if run.cancel is not None:
-        yield "a handler was entered that was asked to stop"
+        yield "a handler is entered, or is to be, of a run that was asked to stop"
+    if not types & ENTRANCES:
+        return
     is_time = run.due is not None and run.due <= wall
     waits = run.parked.waits if run.parked else ()
     if not run.is_entered and not is_time and not any(wait.name in run.signals for wait in waits):
@@ -196,6 +202,8 @@ def _head(journal: Journal, wall: float) -> Iterator[str]:
 
 
 def _claim(before: Books, request: Request, after: Books, answer: Answer) -> Iterator[str]:
+    if after.claims > MANY:
+        yield "runs are claimed again and again, and nothing comes of it"
     for head in answer.value.heads:
         old = before.of(head.key)
         assert old is not None

@@ -76,6 +76,7 @@ class Process:
         self._main_loop = self._open_loop()
         self._end = asyncio.Event()
         self._left: list[asyncio.Task[Any]] = []
+        self._asked = 0
         self._unwatch: list[Callable[[], None]] = []
         system, store = _System(self), _Connection(self)
         usual: dict[str, Any] = {**_SETTINGS, "url": "memory://", **settings}
@@ -172,7 +173,16 @@ class Process:
             raise Unavailable(f"{self.name} is dead")
         answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.simulation.carry(self, verb, request, answered)
-        return await answered
+        self._asked += 1
+        try:
+            return await answered
+        finally:
+            self._asked -= 1
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether it waits for an answer of the store, or has not taken note of one yet."""
+        return self._asked > 0
 
     def answer(self, answered: asyncio.Future[T], answer: T | Exception) -> None:
         """Hear an answer, unless it comes too late."""

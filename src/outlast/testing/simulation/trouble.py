@@ -15,6 +15,9 @@ Blow = Literal["kill", "freeze", "block", "shutdown", "jump"]
 BLOWS: Final[Mapping[Blow, float]] = {"kill": 4, "freeze": 4, "block": 1, "shutdown": 2}
 """How likely each blow is, unless you say something else."""
 
+_LOOKS_AGAIN: Final = 0.01
+"""Seconds until another look at a process that is to be blocked, and waits for an answer."""
+
 NETWORK: Final = Odds(
     lost_request=0.02,
     lost_reply=0.03,
@@ -98,12 +101,21 @@ class Troublemaker:
                     process.ask_to_end()
                     self._succeed(process)
             case "block":
-                process.block(self._within(self._trouble.blocks_for))
+                self._block(process, self._within(self._trouble.blocks_for))
             case _ if self._chance.random() < self._trouble.at_request:
                 self._armed[process] = blow
             case _:
                 self._hit(process, blow)
         self._plan()
+
+    def _block(self, process: Process, seconds: float) -> None:
+        """Block it as soon as it waits for no answer: nobody keeps a lease unheard of."""
+        if process.state is not State.ALIVE or self._is_over:
+            return
+        if process.is_asking:
+            self._loop.call_later(_LOOKS_AGAIN, self._block, process, seconds)
+        else:
+            process.block(seconds)
 
     def _alive(self) -> list[Process]:
         return [p for p in self._simulation.processes if p.state is State.ALIVE]

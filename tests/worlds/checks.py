@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from outlast.journal import FORCE, Change, Entry, Fence, Lease
 from outlast.model.events import (
@@ -20,6 +20,7 @@ from outlast.model.events import (
     AttemptFailed,
     CancelRequested,
     Checkpointed,
+    Created,
     Emitted,
     Ended,
     HandedBack,
@@ -34,12 +35,13 @@ from outlast.model.events import (
 from outlast.model.run import NotAllowed, Run, fold
 from tests.worlds.asking import Answer, Raised, Request
 from tests.worlds.ledger import Books, Journal
+from tests.worlds.workers import Handler, Op
 
 FACTS: Final = {TYPE_OF[event] for event in (Signalled, CancelRequested)}
 EDGES: Final = {
     TYPE_OF[event] for event in (TurnBegan, AttemptBegan, AttemptFailed, Parked, HandedBack, Ended)
 }
-MANY: Final = 30
+MANY: Final = 12
 """More claims than a good world can see, however its faults fall."""
 
 ENTRANCES: Final = {TYPE_OF[event] for event in (TurnBegan, AttemptBegan)}
@@ -102,6 +104,9 @@ def _lease(old: Journal | None, change: Change, new: Journal) -> Iterator[str]:
         yield "a token was used twice"
     if change.fact and new.head.lease != held:
         yield "a fact has changed somebody's lease"
+    rests = {draft.type for draft in change.entries} & {TYPE_OF[Parked], TYPE_OF[HandedBack]}
+    if rests and new.head.lease is not None:
+        yield "a run that rests holds a lease"
     is_decision = not change.fact and not isinstance(change.fence, Fence)
     if new.head.lease is not None and not change.claim and (change.release or is_decision):
         yield "a lease is left that was given back, taken away, or void"
@@ -143,9 +148,15 @@ def _entrance(old: Journal | None, written: Sequence[Entry], wall: float) -> Ite
         yield "a handler is entered, or is to be, of a run that was asked to stop"
     if not types & ENTRANCES:
         return
-    is_time = run.due is not None and run.due <= wall
-    waits = run.parked.waits if run.parked else ()
-    if not run.is_entered and not is_time and not any(wait.name in run.signals for wait in waits):
+    edges = [decode(entry) for entry in old.entries if entry.type in {*EDGES, TYPE_OF[Created]}]
+    match edges[-1]:
+        case Parked(due, waits):
+            has_come = any(wait.name in run.signals for wait in waits)
+        case Created(due=due) | AttemptFailed(retry_at=due) | HandedBack(due=due):
+            has_come = False
+        case _:  # it died at work
+            return
+    if not has_come and (due is None or due > wall):
         yield "a handler was entered before its time"
 
 
@@ -254,7 +265,7 @@ def run_of(journal: Journal) -> Run:
 # A good rest
 
 
-def unsettled(journal: Journal, effects: Collection[str], ops: Sequence[Any]) -> str | None:
+def unsettled(journal: Journal, effects: Collection[str], handler: Handler) -> str | None:
     """Return what is wrong with a run of which nothing will happen any more."""
     run = run_of(journal)
     if journal.is_held:
@@ -262,8 +273,24 @@ def unsettled(journal: Journal, effects: Collection[str], ops: Sequence[Any]) ->
     if run.outcome is None:
         return _unfinished(run)
     if run.status is Status.COMPLETED:
-        return next(_incomplete(journal, run, effects, ops), None)
+        return next(_incomplete(journal, run, effects, handler.ops), None)
+    if run.status is Status.FAILED and run.cancel is None:
+        deaths = _deaths(journal) + 1
+        return None if deaths == handler.max_recoveries else f"{deaths} deaths made it fail"
     return None
+
+
+def _deaths(journal: Journal) -> int:
+    """Return how often it was taken over since its last outcome."""
+    deaths = 0
+    for entry in journal.entries:
+        event = decode(entry)
+        match event:
+            case Checkpointed():
+                deaths = 0
+            case AttemptBegan(died):
+                deaths += died
+    return deaths
 
 
 def _unfinished(run: Run) -> str | None:
@@ -277,7 +304,7 @@ def _unfinished(run: Run) -> str | None:
 
 
 def _incomplete(
-    journal: Journal, run: Run, effects: Collection[str], ops: Sequence[Any]
+    journal: Journal, run: Run, effects: Collection[str], ops: Sequence[Op]
 ) -> Iterator[str]:
     names = [name for op in ops for name in op.names]
     if sorted(slot.name for slot in run.checkpoints) != sorted(names):

@@ -31,6 +31,7 @@ class Setting:
         runs: events that stand in the journal of each run at the beginning.
         workers: how many there are, all alike.
         sees: what must happen somewhere in it: else the world is not what it is named for.
+        faults: how many there may be together, where one is too few to see what it is about.
         crash, silence, end, chance: how many of each kind of fault there may be.
     """
 
@@ -39,6 +40,7 @@ class Setting:
     runs: Mapping[str, Sequence[Any]] = field(default_factory=dict[str, Sequence[Any]])
     workers: int = 2
     sees: frozenset[str] = frozenset()
+    faults: int = 1
     crash: int = 1
     silence: int = 1
     end: int = 1

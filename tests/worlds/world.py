@@ -73,7 +73,7 @@ class World:
     """
 
     def __init__(self, setting: Setting, faults: int) -> None:
-        self.setting, self.faults = setting, faults
+        self.setting, self.faults = setting, max(faults, setting.faults if faults else 0)
         self.seen: set[str] = set()
         self._table, self._ledger = Table(), Ledger()
         self._performed: dict[tuple[int, int], Performed] = {}
@@ -122,9 +122,8 @@ class World:
                 return wrong
         for journal in books.journals:
             key, status = journal.head.key, journal.head.card.status
-            ops = self.setting.handler.ops
             self.seen.add(f"rests {status}")
-            if (wrong := unsettled(journal, state.effects, ops)) is not None:
+            if (wrong := unsettled(journal, state.effects, self.setting.handler)) is not None:
                 return f"{key}: {wrong}"
         return None
 

@@ -136,6 +136,16 @@ WORLDS: Final = {
         workers=1,
         sees=_sees("attempt_failed", "conflict on facts", "signaller refused"),
     ),
+    "a signal in a back-off after a wait": Setting(
+        _handler(_WAIT, Op("flaky", ("a",), 5.0)),
+        (_signaller(id="x"), _signaller(id="y", name="other")),
+        _NEW,
+        workers=1,
+        crash=0,
+        silence=0,
+        end=0,
+        sees=_sees("parked", "attempt_failed", "conflict on facts", "rests completed"),
+    ),
     "cancel and a back-off": Setting(
         _handler(Op("flaky", ("a",), 5.0)),
         (_CANCELLER,),
@@ -227,6 +237,15 @@ WORLDS: Final = {
     "one death too many": Setting(
         _handler(_STEP, max_recoveries=1),
         runs=_NEW,
+        sees=_sees("crashed", "rests failed", "rests completed"),
+    ),
+    "deaths in a row, or not": Setting(
+        _handler(_STEP, _step("b"), max_recoveries=2),
+        runs=_NEW,
+        workers=1,
+        faults=2,
+        silence=0,
+        end=0,
         sees=_sees("crashed", "rests failed", "rests completed"),
     ),
     "handed back": Setting(

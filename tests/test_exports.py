@@ -13,6 +13,7 @@ import pytest
 import outlast
 import outlast.sync
 import outlast.testing
+import outlast.testing.simulation
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = (ROOT / "docs" / "reference" / "api.md").read_text()
@@ -135,7 +136,10 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_every_name_for_tests_is_in_the_reference() -> None:
     shown = SHOWN.findall(TESTING)
 
-    assert sorted(shown) == [f"outlast.testing.{name}" for name in sorted(outlast.testing.__all__)]
+    assert sorted(shown) == sorted(
+        [f"outlast.testing.{name}" for name in outlast.testing.__all__]
+        + [f"outlast.testing.simulation.{name}" for name in outlast.testing.simulation.__all__]
+    )
 
 
 def test_every_public_name_is_in_the_typing_tests() -> None:

@@ -170,7 +170,7 @@ def test_a_server_that_pauses_answers_nobody_and_does_afterwards_what_it_was_ask
 
 def test_hints_are_lost_late_and_repeated() -> None:
     async def play(inner: MemoryStore) -> None:
-        faults = ScriptedFaults(hints={1: (), 2: (5.0,), 3: (0.0, 7.0)})
+        faults = ScriptedFaults(hints={1: (), 2: (5.5,), 3: (0.0, 7.0)})
         heard: list[int] = []
         async with FaultyStore(inner, faults) as store:
             end = store.watch(lambda hint: heard.append(hint.revision))

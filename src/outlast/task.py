@@ -23,6 +23,7 @@ from typing import (
 from outlast import codec
 from outlast.engine.app import App, open_app
 from outlast.engine.attempt import Calls
+from outlast.engine.belongings import turn_of
 from outlast.engine.client import Client, check_id, key_of
 from outlast.engine.definition import (
     MAX_RECOVERIES,
@@ -33,7 +34,6 @@ from outlast.engine.definition import (
     TextOrFactory,
 )
 from outlast.engine.handles import TaskResult, TaskRun
-from outlast.engine.belongings import turn_of
 from outlast.engine.retry import RetryPolicy, check_policy
 from outlast.engine.runs import Page, Runs, get
 from outlast.engine.settings import (

@@ -171,6 +171,9 @@ def _sight(
 ) -> Iterator[str]:
     """Hold decisions to what their writer knew."""
     if change.fact or change.fence == FORCE:
+        stops = {draft.type for draft in change.entries} & {TYPE_OF[CancelRequested], *END_TYPES}
+        if stops and entries and seen < entries[0].revision:
+            yield "somebody has stopped a run that they have not seen"
         return
     unseen = [entry for entry in entries if entry.revision > seen]
     if written and any(entry.type not in FACTS for entry in unseen):

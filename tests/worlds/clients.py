@@ -80,9 +80,11 @@ async def starter(
 async def signaller(
     machine: Machine, key: str, name: str = "s", id: str | None = None, first: int = 1
 ) -> Next | Done:
-    """Send a signal to the run that it has a handle of."""
+    """Send a signal to the run that it has a handle of; `first` 0: it looks for it now."""
+    client = _client(machine, Wire())
     try:
-        await _client(machine, Wire()).signal(key, first, name, id or name, id or name)
+        first = first or (await client.head(key)).first
+        await client.signal(key, first, name, id or name, id or name)
     except TaskConflict:
         return Done("refused")
     except TaskNotFound:

@@ -141,7 +141,8 @@ class World:
                 made = [decode(entry) for entry in entries if entry.type == TYPE_OF[Created]]
                 is_there = any(isinstance(e, Created) and e.input == client.args[1] for e in made)
             case "canceller" | "aborter":
-                has_ended = journal is None or run_of(journal).outcome is not None
+                is_gone = journal is None or bool(gone)  # another one stands there now
+                has_ended = is_gone or (journal is not None and run_of(journal).outcome is not None)
                 return None if has_ended or said == "unknown" else "a run was stopped, and goes on"
             case _:
                 return None

@@ -70,6 +70,15 @@ WORLDS: Final = {
         workers=1,
         sees=_sees("conflict on lease", "conflict on revision", "said again", "crashed"),
     ),
+    "a start and a signal": Setting(
+        _handler(_WAIT),
+        (
+            _starter("one", "x", _handler(_WAIT)),
+            Client("signaller", "signaller", (RUN, "s", "s", 0)),
+        ),
+        workers=1,
+        sees=_sees("said again", "signaller gone", "signaller accepted", "rests completed"),
+    ),
     "a step and a lost answer": Setting(
         _handler(_STEP, _step("b")),
         runs=_NEW,
@@ -154,7 +163,7 @@ WORLDS: Final = {
         sees=_sees("attempt_failed", "cancel_requested", "rests cancelled", "conflict on facts"),
     ),
     "cancel of a run that rests": Setting(
-        _handler(_WAIT, _STEP),
+        _handler(_WAIT, Op("wait", ("t",))),  # for which nobody sends a signal
         (_CANCELLER, _signaller()),
         _PARKED,
         sees=_sees("conflict on revision", "conflict on lease", "rests cancelled", "takeover"),
@@ -227,6 +236,26 @@ WORLDS: Final = {
         crash=0,
         silence=0,
         sees=_sees("deleter deleted", "fenced", "lease lost"),
+    ),
+    "abort of a deleted run": Setting(
+        _handler(_WAIT),
+        (_DELETER, _starter("again", "new", _handler(_WAIT)), _ABORTER),
+        _PARKED,
+        workers=1,
+        crash=0,
+        silence=0,
+        end=0,
+        sees=_sees("conflict on first", "deleter deleted", "rests running", "aborted"),
+    ),
+    "cancel of a deleted run": Setting(
+        _handler(_STEP),
+        (_DELETER, _starter("again", "new", _handler(_STEP)), _CANCELLER),
+        _NEW,
+        workers=1,
+        crash=0,
+        silence=0,
+        end=0,
+        sees=_sees("conflict on first", "deleter deleted", "rests completed"),
     ),
     "at most once": Setting(
         _handler(Op("once", ("a",))),

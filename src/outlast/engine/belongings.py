@@ -26,6 +26,8 @@ class Mark:
 
     __slots__ = ("__weakref__", "scope")
 
+    scope: Scope
+
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 

@@ -86,7 +86,7 @@ class AuditedStore(WrappedStore):
         self.journals: dict[str, Journal] = {}
         self.gone: list[Journal] = []
         self.totals: Counter[str] = Counter()
-        self.slack = 0.0
+        self.slack: float = 0.0
         self._clock, self._fail, self._trace, self._watcher = clock, fail, trace, watcher
         self._floor = 0
 

@@ -68,7 +68,7 @@ class Oracle:
 
     def __init__(self, fail: Callable[[str], None], now: Callable[[], float]) -> None:
         self.runs: dict[str, Seen] = defaultdict(Seen)
-        self.slack = 0.0
+        self.slack: float = 0.0
         self._executions: dict[str, Execution] = {}
         self._fail, self._now = fail, now
 

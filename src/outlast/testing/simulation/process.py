@@ -58,6 +58,14 @@ class Process:
         link: its way to the store, used in the server's loop.
     """
 
+    base: str
+    name: str
+    work: Work | None
+    link: Store
+    settings: Mapping[str, Any]
+    state: State
+    is_asked_to_end: bool
+
     def __init__(
         self,
         simulation: Simulation,

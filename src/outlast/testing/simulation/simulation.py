@@ -71,6 +71,11 @@ class Simulation:
         at_request: called with each process that makes a request, before that is on its way.
     """
 
+    seed: int
+    clock: FakeClock
+    chance: random.Random
+    odds_on_the_way: Odds
+
     def __init__(
         self,
         seed: int,

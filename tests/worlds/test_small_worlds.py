@@ -38,6 +38,6 @@ def test_a_small_world_holds(name: str, record_property: Callable[[str, object],
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_small_world_without_faults_holds(name: str) -> None:
-    outcome = explore(World(WORLDS[name], 0), limit=10_000)
+    outcome = explore(World(WORLDS[name], 0), MOST_STATES)
 
     assert outcome.wrong is None, str(outcome)

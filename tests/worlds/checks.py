@@ -201,6 +201,8 @@ def _head(journal: Journal, wall: float) -> Iterator[str]:
         yield "the head has other revisions than its entries"
     if head.facts != sum(entry.type in FACTS for entry in entries):
         yield "the head counts other facts than its entries"
+    if run.attempt != sum(entry.type == TYPE_OF[AttemptFailed] for entry in entries):
+        yield "the run counts other failed attempts than its entries"
     if head.closed is not (run.outcome is not None):
         yield "a journal is closed before its run has ended, or open afterwards"
     if head.card.status != run.status:

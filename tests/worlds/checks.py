@@ -207,6 +207,12 @@ def _head(journal: Journal, wall: float) -> Iterator[str]:
         yield "a journal is closed before its run has ended, or open afterwards"
     if head.card.status != run.status:
         yield f"the card says {head.card.status}, and the run is {run.status}"
+    yield from _due(journal, run, wall)
+
+
+def _due(journal: Journal, run: Run, wall: float) -> Iterator[str]:
+    """Hold a run to be due when it needs a worker, or before."""
+    head = journal.head
     if head.closed and head.card.due is not None:
         yield "a run that has ended is due"
     if run.is_entered and (head.card.due is None or head.card.due > wall):

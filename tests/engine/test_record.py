@@ -297,6 +297,29 @@ async def test_nothing_is_written_after_what_may_be_lost(machine: Machine, is_ed
     assert types_of(machine.store, "r") == ["created", "turn_began"]
 
 
+async def test_what_got_no_answer_is_said_again_under_the_same_id(machine: Machine) -> None:
+    said: list[str] = []
+    passed = machine.wire.after
+
+    async def lose_once(verb: Verb, argument: Any) -> None:
+        machine.wire.after = passed
+        raise Unavailable("the reply was lost")
+
+    async def note(verb: Verb, argument: Any) -> None:
+        if verb == "commit":
+            said.append(argument[0].id)
+
+    record = await held(machine)
+    await record.catch_up()
+    machine.wire.before, machine.wire.after = note, lose_once
+
+    await record.decide(lambda _: [HandedBack(0.0)])
+
+    assert len(said) == 2
+    assert len(set(said)) == 1
+    assert types_of(machine.store, "r") == ["created", "turn_began", "handed_back"]
+
+
 async def test_a_bug_of_ours_leaves_the_lease_of_code_that_does_not_stop(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -242,7 +242,10 @@ def test_threads_are_refused() -> None:
 
 
 def digests(hash_seed: str) -> dict[str, str]:
-    """Play one seed of each world in another process, and return the digests of its traces."""
+    """Play one seed of each world in another process, and return the digests of its traces.
+
+    Nothing may be left open there: it would be a warning in whichever test comes next.
+    """
     program = """
 import json
 from outlast.testing.simulation.playing import play
@@ -250,12 +253,13 @@ from outlast.testing.simulation.worlds import WORLDS
 print(json.dumps({name: play(world, 11).digest for name, world in WORLDS.items()}))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-W", "error", "-c", program],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,
         check=True,
     )
+    assert not done.stderr
     found: dict[str, str] = json.loads(done.stdout)
     return found
 

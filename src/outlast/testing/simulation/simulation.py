@@ -104,6 +104,7 @@ class Simulation:
         self._awake: dict[SimulatedLoop, None] = {}  # what has something to do, in a certain order
         self._alarms: list[tuple[float, int, SimulatedLoop]] = []  # a heap
         self._numbers = count()
+        self._loops: list[SimulatedLoop] = []
         self._server_loop = self.open_loop()
         store = make_store(self) if make_store else open_store("memory://", clock=self.clock)
         self._server = FaultyStore(store, _Pauses(self), patience=PATIENCE)
@@ -212,8 +213,10 @@ class Simulation:
         return process
 
     def open_loop(self) -> SimulatedLoop:
-        """Return another event loop, which takes its steps from now on."""
-        return SimulatedLoop(self.clock, self._shuffled, self.wake, self.fail)
+        """Return another event loop, which takes its steps from now on; it ends with this."""
+        loop = SimulatedLoop(self.clock, self._shuffled, self.wake, self.fail)
+        self._loops.append(loop)
+        return loop
 
     def wake(self, loop: SimulatedLoop, at: float = 0.0) -> None:
         """Let the loop take a step at this time; by then it may have nothing to do."""
@@ -298,18 +301,16 @@ class Simulation:
     def _bury(self) -> None:
         """End what still lives, so that nothing of it is left in memory."""
         self._is_over = True
-        loops = [self._server_loop]
         for process in self.processes:
             process.bury()
-            loops += process.loops
-        self._awake, self._alarms = dict.fromkeys(loops), []
-        while left := [task for loop in loops for task in asyncio.all_tasks(loop)]:
+        self._awake, self._alarms = dict.fromkeys(self._loops), []
+        while left := [task for loop in self._loops for task in asyncio.all_tasks(loop)]:
             for task in left:
                 task.cancel()
             ends = self.now + 100
             while self.now < ends and not all(task.done() for task in left):
                 self._go_on()
-        for loop in loops:
+        for loop in self._loops:
             loop.close()
         self.processes.clear()
         gc.collect(1)  # all that has come to be since the simulation began, and is not needed

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, NoReturn, Self
+from typing import Literal, NoReturn
 
 from outlast.journal import Change, Head, Lease
-from outlast.store import Claimed, Lane, Listener, Query, Reading, Scanned, Store, Traits
+from outlast.store import Claimed, Lane, Store
+from outlast.testing.wrapping import WrappedStore
 
 Side = Literal["before", "after", "at"]
 
@@ -87,37 +87,22 @@ def die() -> NoReturn:
     raise AssertionError("we live on")
 
 
-class FatefulStore:
+class FatefulStore(WrappedStore):
     """A store at whose writes the process is struck."""
 
     def __init__(
         self, store: Store, fate: Fate, wrote: Callable[[Sequence[str]], None] = lambda _: None
     ) -> None:
         """Wrap the store; `wrote` hears of the types of entries that were written."""
-        self._store, self._fate, self._wrote = store, fate, wrote
-
-    @property
-    def traits(self) -> Traits:
-        return self._store.traits
-
-    async def __aenter__(self) -> Self:
-        await self._store.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._store.__aexit__(kind, error, trace)
+        super().__init__(store)
+        self._fate, self._wrote = fate, wrote
 
     async def commit(self, *changes: Change) -> list[Head]:
         types = [draft.type for change in changes for draft in change.entries]
         async with self._fate.alone():
             self._fate.commits += 1
             self._fate.meets("before", "commit", *types)
-            heads = await self._store.commit(*changes)
+            heads = await super().commit(*changes)
             self._fate.meets("after", "commit", *types)
         self._wrote(types)
         return heads
@@ -127,31 +112,11 @@ class FatefulStore:
     ) -> Claimed:
         async with self._fate.alone():
             self._fate.meets("before", "claim")
-            claimed = await self._store.claim(lanes, owner, ttl, limit, id)
+            claimed = await super().claim(lanes, owner, ttl, limit, id)
             if claimed.heads:
                 self._fate.meets("after", "claim")
         return claimed
 
     async def renew(self, leases: Sequence[Lease], ttl: float) -> list[Lease]:
         with self._fate.gate:  # in a thread of its own: whoever freezes waits for this one
-            return await self._store.renew(leases, ttl)
-
-    async def read(
-        self,
-        key: str,
-        after: int | None = 0,
-        *,
-        limit: int | None = None,
-        last: int | None = None,
-        types: Sequence[str] | None = None,
-    ) -> Reading:
-        return await self._store.read(key, after, limit=limit, last=last, types=types)
-
-    async def scan(self, query: Query, *, limit: int = 100, after: str | None = None) -> Scanned:
-        return await self._store.scan(query, limit=limit, after=after)
-
-    async def delete(self, key: str, *, expect: int) -> bool:
-        return await self._store.delete(key, expect=expect)
-
-    def watch(self, listener: Listener) -> Callable[[], None]:
-        return self._store.watch(listener)
+            return await super().renew(leases, ttl)

@@ -18,8 +18,9 @@ from outlast.engine.clock import System
 from outlast.engine.definition import TASKS
 from outlast.engine.leases import BLOCKED_FOR, Leases
 from outlast.testing import FakeClock, SkippingLoop
+from outlast.testing.wrapping import Verb
 from tests.engine.conftest import Machine
-from tests.engine.world import LEASE, Verb, Wire, head_of, run_of, types_of
+from tests.engine.world import LEASE, Wire, head_of, run_of, types_of
 
 loop_factory = SkippingLoop
 

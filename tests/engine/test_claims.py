@@ -8,8 +8,9 @@ from typing import Any
 
 from outlast import App, RetryPolicy, TaskContext, TaskRun, task
 from outlast.testing import FakeClock, SkippingLoop
+from outlast.testing.wrapping import Verb
 from tests.engine.conftest import Machine
-from tests.engine.world import Verb, Wire
+from tests.engine.world import Wire
 
 loop_factory = SkippingLoop
 

@@ -9,8 +9,9 @@ import pytest
 
 from outlast import App, TaskContext, TaskFailed, task
 from outlast.testing import FakeClock, SkippingLoop
+from outlast.testing.wrapping import Verb
 from tests.engine.conftest import Machine
-from tests.engine.world import Verb, head_of, types_of
+from tests.engine.world import head_of, types_of
 
 loop_factory = SkippingLoop
 

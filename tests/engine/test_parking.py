@@ -18,8 +18,9 @@ from outlast import App, RetryPolicy, TaskCancelled, TaskContext, sync, task
 from outlast.engine.belongings import Look
 from outlast.stores.memory import MemoryStore
 from outlast.testing import FakeClock, SkippingLoop
+from outlast.testing.wrapping import Verb
 from tests.engine.conftest import Machine
-from tests.engine.world import Verb, head_of, run_of, types_of
+from tests.engine.world import head_of, run_of, types_of
 
 loop_factory = SkippingLoop
 

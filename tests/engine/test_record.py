@@ -43,8 +43,9 @@ from outlast.model.events import (
 )
 from outlast.model.run import Run
 from outlast.testing import SkippingLoop
+from outlast.testing.wrapping import Verb
 from tests.engine.conftest import Machine
-from tests.engine.world import LEASE, Verb, Wire, head_of, run_of, types_of
+from tests.engine.world import LEASE, Wire, head_of, run_of, types_of
 
 loop_factory = SkippingLoop
 

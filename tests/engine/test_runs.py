@@ -24,8 +24,9 @@ from outlast import (
 )
 from outlast.store import Lane
 from outlast.testing import FakeClock, SkippingLoop
+from outlast.testing.wrapping import Verb
 from tests.engine.conftest import Machine
-from tests.engine.world import LEASE, Verb, Wire, head_of, types_of
+from tests.engine.world import LEASE, Wire, head_of, types_of
 
 loop_factory = SkippingLoop
 

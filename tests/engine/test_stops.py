@@ -23,8 +23,9 @@ from outlast import (
     task,
 )
 from outlast.testing import FakeClock, SkippingLoop
+from outlast.testing.wrapping import Verb
 from tests.engine.conftest import Machine
-from tests.engine.world import DIED, LEASE, Crash, Verb, Wire, World, head_of, run_of, types_of
+from tests.engine.world import DIED, LEASE, Crash, Wire, World, head_of, run_of, types_of
 
 loop_factory = SkippingLoop
 

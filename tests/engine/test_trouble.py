@@ -12,8 +12,9 @@ import pytest
 from outlast import TaskContext, Unavailable, task
 from outlast.engine.news import MAKES_SURE
 from outlast.testing import FakeClock, SkippingLoop
+from outlast.testing.wrapping import Verb
 from tests.engine.conftest import Machine
-from tests.engine.world import LEASE, Verb, Wire
+from tests.engine.world import LEASE, Wire
 
 loop_factory = SkippingLoop
 

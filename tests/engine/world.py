@@ -7,28 +7,28 @@ of it happens afterwards, as after `kill -9`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from outlast import App, Unavailable
 from outlast.codec import from_text
 from outlast.engine.payloads import MAX_PAYLOAD
-from outlast.journal import Change, Head, Lease
+from outlast.journal import Head
 from outlast.model.events import FOLDED_TYPES, TYPE_OF, Checkpointed, decode
 from outlast.model.run import Run, fold
-from outlast.store import Claimed, Lane, Listener, Query, Reading, Scanned, Traits
+from outlast.store import Listener, Store
 from outlast.stores.memory import MemoryStore
 from outlast.testing import FakeClock, FakeSystem, SkippingLoop
+from outlast.testing.wrapping import Verb, WrappedStore
 
 T = TypeVar("T")
 
 LEASE: Final = 15.0
 
-Verb = Literal["commit", "read", "claim", "renew", "scan", "delete"]
 Interruption = Callable[[Verb, Any], Awaitable[None]]
 
 
@@ -36,12 +36,11 @@ async def _nothing(verb: Verb, argument: Any) -> None:
     """Interrupt nothing."""
 
 
-class Wire:
+class Wire(WrappedStore):
     """The way from one process to a store: `before` and `after` each call, anything may happen."""
 
-    traits = Traits(atomic=True)
-
     def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
         self.store = store
         self.before: Interruption = _nothing
         self.after: Interruption = _nothing
@@ -58,54 +57,20 @@ class Wire:
     ) -> None:
         """Leave the store to the others."""
 
-    async def commit(self, *changes: Change) -> list[Head]:
-        return await self._call("commit", changes, self.store.commit(*changes))
-
-    async def read(
-        self,
-        key: str,
-        after: int | None = 0,
-        *,
-        limit: int | None = None,
-        last: int | None = None,
-        types: Sequence[str] | None = None,
-    ) -> Reading:
-        call = self.store.read(key, after, limit=limit, last=last, types=types)
-        return await self._call("read", key, call)
-
-    async def claim(
-        self, lanes: Sequence[Lane], owner: str, ttl: float, limit: int, id: str
-    ) -> Claimed:
-        call = self.store.claim(lanes, owner, ttl, limit, id)
-        return await self._call("claim", lanes, call)
-
-    async def renew(self, leases: Sequence[Lease], ttl: float) -> list[Lease]:
-        return await self._call("renew", leases, self.store.renew(leases, ttl))
-
-    async def scan(self, query: Query, *, limit: int = 100, after: str | None = None) -> Scanned:
-        return await self._call("scan", query, self.store.scan(query, limit=limit, after=after))
-
-    async def delete(self, key: str, *, expect: int) -> bool:
-        return await self._call("delete", key, self.store.delete(key, expect=expect))
+    async def _ask(self, verb: Verb, about: Any, request: Callable[[Store], Awaitable[T]]) -> T:
+        await self.before(verb, about)
+        answer = await super()._ask(verb, about, request)
+        await self.after(verb, about)
+        return answer
 
     def watch(self, listener: Listener) -> Callable[[], None]:
-        self._unwatch.append(self.store.watch(listener))
+        self._unwatch.append(super().watch(listener))
         return self._unwatch[-1]
 
     def cut(self) -> None:
         """Let nothing be heard any more."""
         for unwatch in self._unwatch:
             unwatch()
-
-    async def _call(self, verb: Verb, argument: Any, call: Awaitable[T]) -> T:
-        try:
-            await self.before(verb, argument)
-        except BaseException:
-            call.close()  # type: ignore[attr-defined] # it never arrives
-            raise
-        answer = await call
-        await self.after(verb, argument)
-        return answer
 
 
 def open_app(system: FakeSystem, store: Wire, **settings: Any) -> App:

@@ -255,7 +255,7 @@ class FaultyStore(WrappedStore):
 
         return end
 
-    async def _ask(self, verb: Verb, request: Callable[[Store], Awaitable[T]]) -> T:
+    async def _ask(self, verb: Verb, about: Any, request: Callable[[Store], Awaitable[T]]) -> T:  # noqa: ARG002
         fate = self.faults.of_request(verb)
         there = self._arrives_in(fate)
         if there is None:

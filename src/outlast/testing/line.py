@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from outlast.errors import Unavailable
 from outlast.store import Claimed, Clock, Hint, Listener, Store
@@ -51,11 +51,11 @@ class Line(WrappedStore):
     ) -> None:
         await self._under_way(super().__aexit__(kind, error, trace))
 
-    async def _ask(self, verb: Verb, request: Callable[[Store], Awaitable[T]]) -> T:
+    async def _ask(self, verb: Verb, about: Any, request: Callable[[Store], Awaitable[T]]) -> T:
         if self._cut is not None:
             await asyncio.shield(self._cut)
             raise Unavailable("the worker that asks was killed")
-        answer = await self._under_way(super()._ask(verb, request))
+        answer = await self._under_way(super()._ask(verb, about, request))
         if isinstance(answer, Claimed):
             wait = answer.next_in
             self.next_due = self._clock.wall() + max(wait, _LEAST) if wait else None

@@ -248,7 +248,7 @@ class _Connection(WrappedStore):
     ) -> None:
         """Leave the store to the others."""
 
-    async def _ask(self, verb: Verb, request: Callable[[Store], Awaitable[T]]) -> T:
+    async def _ask(self, verb: Verb, about: Any, request: Callable[[Store], Awaitable[T]]) -> T:  # noqa: ARG002
         return await self._process.send(verb, request)
 
     def watch(self, listener: Listener) -> Callable[[], None]:

@@ -206,6 +206,27 @@ def test_a_recorded_outcome_is_read_and_the_function_is_not_called(make_world: M
     assert world.effects == ["a", "b"]
 
 
+def test_what_runs_first_after_a_crash_is_not_recorded_yet(make_world: Make) -> None:
+    world = make_world()
+    ran: asyncio.Queue[str] = asyncio.Queue()
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> None:
+        await ctx.step("first", ran.put, "first")
+        await ctx.step("second", ran.put, "second")
+
+    async def begin(app: App) -> None:
+        await (await handler.options(app=app).start(None, id="r")).result()
+
+    async def go_on(app: App) -> str:
+        return await ran.get()
+
+    assert world.live(begin, crash=Crash(2, after=True)) is DIED
+    assert ran.get_nowait() == "first"
+
+    assert world.live(go_on) == "second"
+
+
 def test_steps_that_did_not_overlap_are_never_compared_by_argument(make_world: Make) -> None:
     world = make_world()
     numbers = iter(range(100))

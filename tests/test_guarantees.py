@@ -11,6 +11,7 @@ import pytest
 import outlast
 from outlast import TaskAborted
 from tests.mutants.planting import read_defect
+from tests.worlds.worlds import WORLDS
 
 HERE = Path(__file__).parent
 
@@ -79,14 +80,28 @@ async def test_an_abort_from_another_process_ends_the_run_within_a_second(tmp_pa
     assert worker.returncode == 0
 
 
-def test_every_promise_names_the_planted_defects_that_break_it() -> None:
+def lists(label: str, mark: str) -> set[tuple[str, str]]:
+    """Return what stands in the lists of this name on the page, with the promise it stands at."""
     page = (HERE.parent / "docs/guarantees.md").read_text()
-    promises = re.findall(
-        r"^## (\d)\..*?^Noticed if broken: (.*?)\n\n", page, re.DOTALL | re.MULTILINE
+    found = re.findall(
+        rf"^## (\d)\.(?:(?!^## ).)*?^{label}: (.*?)\n\n", page, re.DOTALL | re.MULTILINE
     )
-    named = {(number, name) for number, names in promises for name in re.findall(r"`(.*?)`", names)}
-    defects = [read_defect(path) for path in (HERE / "mutants").glob("*.patch")]
+    mark = re.escape(mark)
+    return {(n, name) for n, names in found for name in re.findall(f"{mark}(.*?){mark}", names)}
 
+
+def test_every_promise_names_the_planted_defects_that_break_it() -> None:
+    named = lists("Noticed if broken", "`")
+
+    defects = [read_defect(path) for path in (HERE / "mutants").glob("*.patch")]
     breaks = {(number, Path(defect.name).stem) for defect in defects for number in defect.breaks}
     assert named == breaks
     assert {number for number, _ in named} == set("1234567")
+
+
+def test_promises_name_the_small_worlds_that_explore_them() -> None:
+    named = lists("Explored whole", "*")
+
+    assert {name for _, name in named} == WORLDS.keys()
+    # Nothing of a small world is read with types, so it says nothing of the seventh.
+    assert {number for number, _ in named} == set("123456")

@@ -29,9 +29,11 @@ from outlast import (
     sync,
     task,
 )
+from outlast.model.decisions import MAX_CHECKPOINTS
+from outlast.model.events import Checkpointed, Created, TurnBegan
 from outlast.testing import SkippingLoop
 from tests.engine.conftest import Machine
-from tests.engine.world import DIED, Crash, World, run_of, types_of
+from tests.engine.world import DIED, Crash, World, put, run_of, types_of
 
 loop_factory = SkippingLoop
 
@@ -904,23 +906,26 @@ async def test_a_thread_that_takes_too_long_is_abandoned(app: App, machine: Mach
         door.set()
 
 
-def test_no_more_outcomes_are_recorded_than_a_turn_may_have(
-    make_world: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("outlast.engine.turn.MAX_CHECKPOINTS", 3)
+@pytest.mark.slow
+def test_no_more_outcomes_are_recorded_than_a_turn_may_have(make_world: Make) -> None:
     world = make_world()
 
     @task
     async def handler(ctx: TaskContext[None]) -> int:
         for number in range(10):
             try:
-                await ctx.step("work", abs, number)
+                await ctx.step("new", abs, number)
             except UsageError:
                 return number
         return 10
 
+    def record(number: int) -> Checkpointed:
+        return Checkpointed("step", "old", number, number - 1)
+
     async def drive(app: App) -> Any:
-        return (await (await handler.options(app=app).start(None, id="r")).result()).output
+        begun = Created(handler.name, None, "input", 0.0), TurnBegan(1)
+        await put(world.store, "r", [*begun, *map(record, range(1, MAX_CHECKPOINTS - 2))])
+        return (await (await app.runs.get("r")).result()).output
 
     assert world.live(drive) == 3
 

@@ -22,11 +22,13 @@ from outlast import (
     UsageError,
     task,
 )
+from outlast.engine.client import _PAGE
+from outlast.engine.emission import MAX_BUFFERED
 from outlast.journal import Change
 from outlast.model.events import Signalled, encode
 from outlast.testing import FakeClock, SkippingLoop
 from tests.engine.conftest import Machine
-from tests.engine.world import DIED, Crash, World, types_of
+from tests.engine.world import DIED, Crash, World, head_of, types_of
 
 loop_factory = SkippingLoop
 
@@ -135,23 +137,20 @@ async def test_a_value_that_is_no_json_is_refused_with_its_place(app: App) -> No
     assert "x" in (await handler.run(None)).output
 
 
-async def test_a_flood_of_items_waits_until_they_are_written(
-    app: App, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("outlast.engine.emission.MAX_BUFFERED", 3)
-
+async def test_a_flood_of_items_waits_until_they_are_written(app: App, machine: Machine) -> None:
     @task
     async def handler(ctx: TaskContext[None]) -> int:
         most = 0
-        for number in range(10):
+        begun = head_of(machine.store, "r").revision
+        for number in range(MAX_BUFFERED * 3):
             await ctx.emit(number)
-            written = types_of(machine.store, "r").count("emitted")
+            written = head_of(machine.store, "r").revision - begun
             most = max(most, number + 1 - written)
         return most
 
     result = await handler.run(None, id="r")
 
-    assert result.output == 3
+    assert result.output == MAX_BUFFERED
 
 
 # Readers
@@ -186,23 +185,22 @@ async def test_a_live_reader_goes_on_after_any_offset(app: App, after: int) -> N
     assert [item.offset for item in items] == list(range(after + 1, 6))
 
 
-async def test_every_reader_gets_every_item_page_by_page(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("outlast.engine.client._PAGE", 3)
+async def test_every_reader_gets_every_item_page_by_page(app: App) -> None:
+    last = 3 * _PAGE
 
     @task
     async def handler(ctx: TaskContext[None]) -> None:
-        for number in range(10):
+        for number in range(last):
             await ctx.emit(number)
-            if number % 4 == 3:
+            if number % 400 == 399:
                 await ctx.sleep("a while", timedelta(seconds=1))
 
     run = await handler.start(None)
-    readers = await asyncio.gather(*(items_of(run, after) for after in (0, 0, 2, 5)))
+    afters = (0, 0, 2, _PAGE - 1, _PAGE, last - 1)
+    readers = await asyncio.gather(*(items_of(run, after) for after in afters))
 
     offsets = [[item.offset for item in items] for items in readers]
-    assert offsets == [list(range(after + 1, 11)) for after in (0, 0, 2, 5)]
+    assert offsets == [list(range(after + 1, last + 1)) for after in afters]
 
 
 async def test_items_that_come_while_a_reader_looks_for_its_offset_are_not_missed(
@@ -470,9 +468,7 @@ async def _read(machine: Machine, id: str) -> list[StreamItem | Retracted]:
         return await items_of(await app.runs.get(id))
 
 
-async def test_history_gives_every_entry(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outlast.engine.client._PAGE", 2)
-
+async def test_history_gives_every_entry(app: App) -> None:
     @task
     async def handler(ctx: TaskContext[int]) -> int:
         await ctx.emit("x")
@@ -493,6 +489,19 @@ async def test_history_gives_every_entry(app: App, monkeypatch: pytest.MonkeyPat
     assert entries[3].data["value"] == 3
     assert entries[0].at.tzinfo is not None
     assert [entry.revision async for entry in run.history(after=3)] == [4, 5]
+
+
+@pytest.mark.parametrize("length", [_PAGE - 1, _PAGE, 2 * _PAGE, 2 * _PAGE + 1])
+async def test_history_gives_every_entry_page_by_page(app: App, length: int) -> None:
+    @task
+    async def handler(ctx: TaskContext[None]) -> None:
+        for number in range(length - 3):
+            await ctx.emit(number)
+
+    run = await handler.start(None)
+    await run.result()
+
+    assert [entry.revision async for entry in run.history()] == [*range(1, length + 1)]
 
 
 async def test_an_error_of_the_handler_does_not_hide_what_it_emitted(app: App) -> None:

@@ -7,7 +7,7 @@ of it happens afterwards, as after `kill -9`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,8 +17,8 @@ from typing import Any, Final, Self, TypeVar
 from outlast import App, Unavailable
 from outlast.codec import from_text
 from outlast.engine.payloads import MAX_PAYLOAD
-from outlast.journal import Head
-from outlast.model.events import FOLDED_TYPES, TYPE_OF, Checkpointed, decode
+from outlast.journal import Change, Head
+from outlast.model.events import FOLDED_TYPES, TYPE_OF, Checkpointed, Event, decode, encode
 from outlast.model.run import Run, fold
 from outlast.store import Listener, Store
 from outlast.stores.memory import MemoryStore
@@ -102,6 +102,16 @@ def head_of(store: MemoryStore, id: str) -> Head:
 def types_of(store: MemoryStore, id: str) -> list[str]:
     """Return the types of a run's entries."""
     return [entry.type for entry in store._entries[f"run/{id}"]]
+
+
+async def put(store: MemoryStore, id: str, events: Sequence[Event]) -> None:
+    """Write a run as somebody has left it who has died since."""
+    run = Run()
+    for event in events:
+        run.evolve(event, 0.0)
+    entries = tuple(encode(event) for event in events)
+    change = Change(key=f"run/{id}", id="put", entries=entries, card=run.card(), revision=0)
+    await store.commit(change)
 
 
 # Processes that die

@@ -109,9 +109,14 @@ def _waiters(event: asyncio.Event) -> Sequence[asyncio.Future[Any]]:
 
 
 class Parker:
-    """Looks at the handlers of a worker that wait, and stops those that do nothing else."""
+    """Looks at the handlers of a worker that wait, and stops those that do nothing else.
+
+    Attributes:
+        most_kept: of how many runs it remembers that they do not let themselves be parked.
+    """
 
     def __init__(self, system: System) -> None:
+        self.most_kept: int = MAX_KEPT
         self._system, self._loop = system, asyncio.get_running_loop()
         # A heap: when, and the pause. What was looked at often already comes after what was not.
         self._looks: list[tuple[float, float, int, Attempt]] = []
@@ -146,7 +151,7 @@ class Parker:
         """
         self._kept.pop(key, None)
         self._kept[key] = None
-        if len(self._kept) > MAX_KEPT:
+        if len(self._kept) > self.most_kept:
             del self._kept[next(iter(self._kept))]
 
     def forget(self, attempt: Attempt, *, has_ended: bool) -> None:

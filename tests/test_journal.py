@@ -634,7 +634,7 @@ def step(history: History, said: Change) -> None:
     if said.fact:
         assert old is not None
         assert (new.lease, new.closed, new.token) == (old.lease, old.closed, old.token)
-        assert replace(new.card, due=None) == replace(old.card, due=None)
+        assert new.card._replace(due=None) == old.card._replace(due=None)
         assert new.card.due is not None
         assert new.card.due <= history.wall
     if old and is_held(old, history.now) and not said.fact:

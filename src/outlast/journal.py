@@ -12,7 +12,8 @@ not be broken: a change is written whole, or not at all, and once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict
 
 from outlast.errors import Conflict, Fenced, UsageError
 
@@ -52,8 +53,7 @@ class Entry(NamedTuple):
     blobs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """What a journal amounts to, for those who look for it.
 
     The model computes it; a store indexes it and never interprets it.
@@ -66,7 +66,7 @@ class Card:
     queue: str = ""
     due: float | None = NEVER
     priority: int = 0
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    tags: Mapping[str, str] = MappingProxyType({})
     session: str = ""
     source: str = ""
 
@@ -287,13 +287,13 @@ def apply(
     `updated` is the store's next count of writes.
     """
     old = head or Head(change.key, floor + 1, floor, created_at=wall, created=updated)
-    card = replace(old.card, **cast("dict[str, Any]", change.card)) if change.card else old.card
+    card = old.card._replace(**change.card) if change.card else old.card
     if change.card.keys() - {"due", "priority"} and (size := card_bytes(card)) > MAX_CARD_BYTES:
         raise UsageError(
             f"the card of journal {change.key!r} has {size} bytes, more than {MAX_CARD_BYTES}"
         )
     if change.fact:
-        card = replace(card, due=wall if card.due is None else min(card.due, wall))
+        card = card._replace(due=wall if card.due is None else min(card.due, wall))
     token, lease = old.token, old.lease
     if change.claim:
         token += 1

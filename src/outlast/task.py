@@ -355,7 +355,7 @@ class Task(Generic[In, Out]):
             text_of(
                 "description", over.description or labels.description, MAX_DESCRIPTION, input, id
             ),
-            tags_of(replace(labels, tags=over.tags or labels.tags), tags, input, id),
+            tags_of(over.tags or labels.tags, tags, input, id),
             text_of("source", over.source or labels.source, MAX_SOURCE, input, id),
             {} if over.retry is None else {"retry": over.retry.to_json()},
         )

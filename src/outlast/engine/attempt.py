@@ -149,8 +149,10 @@ class Attempt:
                 await self._write(lambda _: [HandedBack(due)], releases=True)
             return has_stopped
         finally:
-            record.stop()
+            record.close()
             self._listening.close()
+            if self._turn is not None:
+                self._turn.scope.close()
             # What is heard from now on concerns nobody.
             self._turn = self._waits = self._parking = None
 

@@ -55,6 +55,10 @@ class Scope:
         self.context = variables.copy() if variables else copy_context()
         self.context.run(turn_of.set, Mark(self))
 
+    def close(self) -> None:
+        """Let go of what belongs to a turn that is over: each refers to the others."""
+        self.first, self.context = None, Context()
+
     @property
     def mark(self) -> Mark:
         """What tells that a context belongs to the turn."""

@@ -165,6 +165,7 @@ class Order:
 
     def close(self) -> None:
         """Hand nothing over any more."""
+        self._asked = tuple  # the turn, which refers to us
         if self._keeper:
             self._keeper.cancel()
 

@@ -62,8 +62,8 @@ class Record:
         self.key, self.first = head.key, head.first
         self.fence: Fence = head.lease.fence
         self.carry: Carry = tuple
-        self.changed: Callable[[], None] = lambda: None
-        self.behind: Callable[[], None] = lambda: None
+        self.changed: Callable[[], None] = _nothing
+        self.behind: Callable[[], None] = _nothing
         self._awaiting_end: set[asyncio.Future[None]] = set()
         self._store, self._system = store, system
         self._count = 0
@@ -165,6 +165,8 @@ class Record:
             for _, written in batch:
                 if not written.done():
                     written.set_result(len(batch) == 1)
+            if not self._waiting:
+                await asyncio.sleep(0)  # who goes on at once writes next: another task costs more
         self._see_to_hints()
 
     def _see_to_hints(self) -> None:
@@ -296,6 +298,15 @@ class Record:
         self._is_stopped = True
         self._tell_of_end()
 
+    def close(self) -> None:
+        """Stop, and call nobody any more: who is called refers to us, and would live on by that."""
+        self.stop()
+        self.carry, self.changed, self.behind = tuple, _nothing, _nothing
+
     def _next_id(self) -> str:
         self._count += 1
         return f"{self.fence.id}.{self._count}"
+
+
+def _nothing() -> None:
+    pass

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from outlast.engine.definition import Labels
+from outlast.engine.definition import TagsOrFactory
 from outlast.engine.turn import MAX_NAME
 from outlast.errors import UsageError
 
@@ -58,16 +58,16 @@ def text_of(what: str, label: str | Callable[..., object] | None, limit: int, *o
     return text
 
 
-def tags_of(labels: Labels, more: Mapping[str, str] | None, *of: Any) -> Mapping[str, str]:
+def tags_of(tags: TagsOrFactory, more: Mapping[str, str] | None, *of: Any) -> Mapping[str, str]:
     """Return the tags of a run, those of its start included.
 
     Raises:
         UsageError: there are too many, one is too long, or has the reserved prefix.
     """
-    own = labels.tags(*of) if callable(labels.tags) else labels.tags
-    tags = {**(own or {}), **(more or {})}
-    check_tags(tags)
-    return tags
+    own = tags(*of) if callable(tags) else tags
+    both = {**(own or {}), **(more or {})}
+    check_tags(both)
+    return both
 
 
 def check_tags(tags: Mapping[str, str]) -> None:

@@ -182,8 +182,8 @@ class Ledger:
         for change, old, new in writes:
             self._keep(scope.namespace, old, new)
             self._append(change, new.head, wall)
-            if "tags" in change.card:  # the head shares them with the caller, who may alter them
-                card = replace(new.head.card, tags=dict(new.head.card.tags))
+            if change.card.get("tags"):  # the head shares them with the caller, who may alter them
+                card = new.head.card._replace(tags=dict(new.head.card.tags))
                 self._remember(scope.namespace, new._replace(head=replace(new.head, card=card)))
             hint = Hint(change.key, new.head.revision, new.head.closed)
             self.hints.append((scope.namespace, hint))

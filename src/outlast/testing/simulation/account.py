@@ -52,6 +52,8 @@ class RunAccount:
         stream: the items and retractions, by offset from 1.
         end: the type and data of the entry that ended it.
         edge: the type and data of the entry that last began or ended an attempt.
+        failures: how many attempts have failed.
+        deaths: how often in a row it was taken over from the dead, and got nowhere.
     """
 
     start: dict[str, Any] | None = None
@@ -63,9 +65,14 @@ class RunAccount:
     end: tuple[str, dict[str, Any]] | None = None
     edge: tuple[str, dict[str, Any]] = ("", {})
     cancelled: bool = False
+    failures: int = 0
+    deaths: int = 0
     _begun: set[Place] = field(default_factory=set[Place])
+    _tries: Counter[Place] = field(default_factory=Counter[Place])
 
-    def take(self, entry: Entry) -> str | None:
+    def take(  # noqa: PLR0911 - each return is one rule
+        self, entry: Entry
+    ) -> str | None:
         """Take an entry into account; return what is wrong with it, if anything."""
         type, data = entry.type, json.loads(entry.data)
         if self.end is not None:
@@ -81,17 +88,24 @@ class RunAccount:
                 return self._take_beginning(data)
             case "emitted" | "taken_back":
                 return self._take_item(type, data)
+            case "step_tried":
+                return self._take_try(data)
             case _:
-                self._take_change(type, data)
-                return None
+                return self._take_change(type, data)
 
-    def _take_change(self, type: str, data: dict[str, Any]) -> None:
+    def _take_change(self, type: str, data: dict[str, Any]) -> str | None:
         match type:
             case "created":
                 self.start = data
             case "ended" | "aborted":
                 self.end = type, data
+                return self._miscounted(data)
+            case "attempt_began":
+                self.deaths += data["died"]
             case "attempt_failed":
+                self.failures += 1
+                self.deaths = 0
+                self._tries.clear()
                 outcomes = self.outcomes.items()
                 self.outcomes = {place: it for place, it in outcomes if it.get("always", True)}
             case "signalled":
@@ -100,6 +114,7 @@ class RunAccount:
                 self.cancelled = True
             case _:
                 pass
+        return None
 
     def _take_item(self, type: str, data: dict[str, Any]) -> str | None:
         self.stream.append((type, data))
@@ -112,6 +127,8 @@ class RunAccount:
         if place in self.outcomes:
             return f"{place} was recorded twice"
         self.outcomes[place] = data
+        self.deaths = 0
+        del self._tries[place]
         if place.kind == "wait":
             waiting = self.signals.get(place.name)
             if data.get("timed_out"):
@@ -126,6 +143,23 @@ class RunAccount:
             return f"{place} began twice, and may once"
         self._begun.add(place)
         return None
+
+    def _take_try(self, data: dict[str, Any]) -> str | None:
+        place = Place("step", data["name"], data["number"])
+        self._tries[place] += 1
+        if data["tries"] == self._tries[place]:
+            return None
+        return f"{place} was tried {self._tries[place]} times, and {data['tries']} is recorded"
+
+    def _miscounted(self, end: dict[str, Any]) -> str | None:
+        if end.get("status") != "failed" or end.get("attempts", 1) == self.failures + 1:
+            return None
+        return f"it failed at attempt {self.failures + 1}, and {end.get('attempts', 1)} is recorded"
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody was at work on it when it was last begun, ended or put aside."""
+        return self.edge[0] in _AT_REST
 
     def stranded(self, head: Head, now: float) -> str | None:
         """Say why nobody would take the run up any more, although somebody should."""
@@ -157,4 +191,6 @@ class RunAccount:
         counts = Counter(_COUNTED[e.type] for e in entries if e.type in _COUNTED)
         deaths = [e for e in entries if e.type == "attempt_began" and json.loads(e.data)["died"]]
         counts["takeovers"] = len(deaths)
+        ends = [json.loads(e.data)["status"] for e in entries if e.type == "ended"]
+        counts["failures"] = ends.count("failed")
         return counts

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from outlast.errors import Conflict, Fenced, StoreError
 from outlast.journal import Change, Entry, Fence, Head, Lease
-from outlast.store import Claimed, Lane, Store
+from outlast.store import Claimed, Lane, Reading, Store
 from outlast.testing.clock import FakeClock
 from outlast.testing.simulation.account import RunAccount
 from outlast.testing.wrapping import WrappedStore
@@ -55,6 +55,10 @@ class Watcher(Protocol):
         """Take note of new entries, written under a lease with this token, or under none."""
         ...
 
+    def deleted(self, journal: Journal) -> None:
+        """Take note that a journal is there no more."""
+        ...
+
 
 class AuditedStore(WrappedStore):
     """Any store; what it writes against the rules is told to `fail`.
@@ -64,6 +68,7 @@ class AuditedStore(WrappedStore):
         clock: it goes by.
         fail: called with what is wrong.
         trace: called with everything that is written.
+        who: names the process that asks.
         watcher: hears of it, too.
 
     Attributes:
@@ -80,6 +85,7 @@ class AuditedStore(WrappedStore):
         *,
         fail: Callable[[str], None],
         trace: Callable[[str], None],
+        who: Callable[[], str],
         watcher: Watcher,
     ) -> None:
         super().__init__(store)
@@ -88,11 +94,29 @@ class AuditedStore(WrappedStore):
         self.totals: Counter[str] = Counter()
         self.slack: float = 0.0
         self._clock, self._fail, self._trace, self._watcher = clock, fail, trace, watcher
+        self._who = who
+        self._shown: dict[tuple[str, str], int] = {}
         self._floor = 0
 
     def _require(self, holds: object, key: str, what: str) -> None:
         if not holds:
             self._fail(f"{key}: {what}")
+
+    async def read(
+        self,
+        key: str,
+        after: int | None = 0,
+        *,
+        limit: int | None = None,
+        last: int | None = None,
+        types: Sequence[str] | None = None,
+    ) -> Reading:
+        """Read, and keep in mind up to where whoever asks has been shown the run."""
+        reading = await super().read(key, after, limit=limit, last=last, types=types)
+        if reading.head is not None:
+            shown = self._shown.get((self._who(), key), 0)
+            self._shown[self._who(), key] = max(shown, reading.head.revision)
+        return reading
 
     async def commit(self, *changes: Change) -> list[Head]:
         """Write the changes, and look at what was written."""
@@ -150,8 +174,13 @@ class AuditedStore(WrappedStore):
             )
         elif change.fence is None and not change.fact and journal and journal.fence:
             self._require(journal.until <= now, key, "a decision was written beside a lease")
+        if change.fence is None and not change.fact and journal:
+            self._audit_sight(change, journal)
         if change.fact:
             self._require(journal, key, "a fact made a journal")
+        if journal is None:
+            # Else a copy of it that comes late makes what was deleted meanwhile once more.
+            self._require(change.first, key, "it was made without regard to what was deleted")
         if journal and journal.closed:
             self._require(not change.entries, key, "something was written after the end")
         for what, wanted, there in (
@@ -160,6 +189,16 @@ class AuditedStore(WrappedStore):
             ("facts", change.facts, journal.facts if journal else 0),
         ):
             self._require(wanted in (None, there), key, f"written at {what} {there}, not {wanted}")
+
+    def _audit_sight(self, change: Change, journal: Journal) -> None:
+        """Hold who decides without a lease to what they were shown, and the run to be at rest."""
+        key, shown = change.key, self._shown.get((self._who(), change.key), 0)
+        self._require(
+            shown >= journal.revision,
+            key,
+            f"{self._who()} decides at revision {journal.revision}, and was shown {shown}",
+        )
+        self._require(journal.run.is_at_rest, key, "somebody without a lease decides on its work")
 
     def _write(self, journal: Journal, change: Change, head: Head, new: Sequence[Entry]) -> None:
         token = change.fence.token if isinstance(change.fence, Fence) else None
@@ -173,6 +212,8 @@ class AuditedStore(WrappedStore):
             token = head.lease.fence.token
         elif change.release or not (change.fact or isinstance(change.fence, Fence)):
             journal.fence = None
+        fence = head.lease.fence if head.lease else None
+        self._require(fence == journal.fence, journal.key, f"{fence} has it, not {journal.fence}")
         self._trace(
             f"{journal.key} @{journal.revision} {'+'.join(entry.type for entry in new) or 'card'}"
             f" due {head.card.due} by {change.fence or change.claim or 'anyone'}"
@@ -236,6 +277,7 @@ class AuditedStore(WrappedStore):
             self._require(is_free, key, "it was deleted while its lease is held")
             self._require(journal.revision == expect, key, f"deleted, expecting {expect}")
             self.gone.append(journal)
+            self._watcher.deleted(journal)
             self._floor = max(self._floor, journal.revision)
             self.totals["deletions"] += 1
             self._trace(f"{key} is deleted")

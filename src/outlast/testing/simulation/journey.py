@@ -72,8 +72,8 @@ class Client:
                 await asyncio.gather(
                     self._tell(plan, run),
                     self._stop(plan, run),
-                    self.follow(plan, run),
-                    self.await_end(plan, run),
+                    self._follow(plan.input_id, run),
+                    self._await_end(plan.input_id, run),
                 )
                 plan.progress = "ended"
             if plan.progress == "ended":
@@ -82,16 +82,18 @@ class Client:
                 plan.progress = "over"
             plan = plan.then
 
-    async def observe(self, plan: Plan, after: int = 0) -> None:
-        """Look at a run that somebody else leads."""
+    async def observe(self, plan: Plan) -> None:
+        """Look at a run that somebody else leads, until it has ended, or is not there any more."""
         while True:
             try:
                 run = await _insist(lambda: self._app.runs.get(plan.id))
+                # By now it may be the next one that has the id: which one it is, its input says.
+                input_id = await _insist(partial(_input_of, run))
             except TaskNotFound:
                 await asyncio.sleep(_PAUSE)
                 continue
             break
-        await asyncio.gather(self.follow(plan, run, after), self.await_end(plan, run))
+        await asyncio.gather(self._follow(input_id, run), self._await_end(input_id, run))
 
     async def _start(self, plan: Plan) -> TaskRun[Any]:
         run = await _insist(lambda: plan.task.start(plan.size, id=plan.id, input_id=plan.input_id))
@@ -121,27 +123,33 @@ class Client:
             await _insist(run.abort)
             self._oracle.refused(plan.input_id)
 
-    async def follow(self, plan: Plan, run: TaskRun[Any], after: int = 0) -> None:
+    async def _follow(self, input_id: str, run: TaskRun[Any]) -> None:
         """Read the stream to its end."""
+        after = 0
         while True:
             try:
                 async for item in run.stream(after=after):
-                    self._oracle.reads(plan.input_id, after, item)
+                    self._oracle.reads(input_id, after, item)
                     after = item.offset
             except Unavailable:
                 await asyncio.sleep(_PAUSE)
                 continue
-            self._oracle.has_read_all(plan.input_id, after)
+            except TaskNotFound:
+                self._oracle.gone(input_id)
+            else:
+                self._oracle.has_read_all(input_id, after)
             return
 
-    async def await_end(self, plan: Plan, run: TaskRun[Any]) -> None:
+    async def _await_end(self, input_id: str, run: TaskRun[Any]) -> None:
         """Wait for the result."""
         try:
             result = await _insist(run.result)
         except (TaskAborted, TaskCancelled, TaskFailed) as error:
-            self._oracle.ended(plan.input_id, repr(error))
+            self._oracle.ended(input_id, repr(error))
+        except TaskNotFound:
+            self._oracle.gone(input_id)
         else:
-            self._oracle.ended(plan.input_id, repr(result.output))
+            self._oracle.ended(input_id, repr(result.output))
 
     async def _delete(self, plan: Plan) -> None:
         """Delete the run, which has ended; the store has the word for it."""
@@ -154,6 +162,13 @@ class Client:
                 await _insist(partial(store.delete, key, expect=head.revision))
             except Conflict:  # somebody holds its lease
                 await asyncio.sleep(_PAUSE)
+
+
+async def _input_of(run: TaskRun[Any]) -> str:
+    """Return the id of the input with which the run was made."""
+    created, *_ = [entry async for entry in run.history()]
+    input_id: str = created.data["input_id"]
+    return input_id
 
 
 async def _insist(request: Callable[[], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from outlast import Retracted, StreamItem
 from outlast.journal import Entry
 from outlast.testing.simulation.account import RunAccount
 from outlast.testing.simulation.audit import Journal
+from outlast.testing.simulation.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Seen:
 
     journal: Journal | None = None
     is_accepted: bool = False
+    is_deleted: bool = False
     recorded: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     told: dict[str, str] = field(default_factory=dict[str, str])
     asked_at: dict[str, float] = field(default_factory=dict[str, float])
@@ -61,16 +63,22 @@ class Oracle:
     Args:
         fail: called with what is wrong.
         now: the simulation's seconds.
+        budgets: by name of a task: what its runs may use up.
 
     Attributes:
         slack: seconds by which the wall clock was set.
     """
 
-    def __init__(self, fail: Callable[[str], None], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fail: Callable[[str], None],
+        now: Callable[[], float],
+        budgets: Mapping[str, Budget],
+    ) -> None:
         self.runs: dict[str, Seen] = defaultdict(Seen)
         self.slack: float = 0.0
         self._executions: dict[str, Execution] = {}
-        self._fail, self._now = fail, now
+        self._fail, self._now, self._budgets = fail, now, budgets
 
     def _require(self, holds: object, input_id: str, what: str) -> None:
         if not holds:
@@ -88,6 +96,8 @@ class Oracle:
             seen.journal in (None, journal), start["input_id"], "it was created a second time"
         )
         seen.journal = journal
+        problem = self._budgets[start["name"]].overdrawn(journal.run)
+        self._require(problem is None, start["input_id"], str(problem))
         for entry in entries:
             if entry.type != "checkpointed":
                 continue
@@ -106,6 +116,11 @@ class Oracle:
                 start["input_id"],
                 f"{execution.label} was recorded as {old[0]} and as {execution.name}",
             )
+
+    def deleted(self, journal: Journal) -> None:
+        """Take note that a run is there no more."""
+        if start := journal.run.start:
+            self.runs[start["input_id"]].is_deleted = True
 
     # What steps did outside
 
@@ -216,6 +231,10 @@ class Oracle:
         seen.results.add(result)
         self._require(len(seen.results) == 1, input_id, f"its results are {seen.results}")
         self.refused(input_id)
+
+    def gone(self, input_id: str) -> None:
+        """Take note that somebody was told that the run is not there any more."""
+        self._require(self.runs[input_id].is_deleted, input_id, "it is not found, and is there")
 
     # What is true in the end
 

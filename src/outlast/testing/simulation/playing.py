@@ -18,7 +18,7 @@ from outlast.testing.simulation.process import State, Work
 from outlast.testing.simulation.simulation import Simulation, asking
 from outlast.testing.simulation.trace import Happening
 from outlast.testing.simulation.trouble import Troublemaker
-from outlast.testing.simulation.workload import Outside, talk, work
+from outlast.testing.simulation.workload import BUDGETS, Outside, linger, talk, work
 from outlast.testing.simulation.worlds import World
 
 RUNS: Final = 8
@@ -85,12 +85,13 @@ class _Stage:
         self._plans = [self._draw_plan(number) for number in range(RUNS)]
 
     def _make_store(self, simulation: Simulation) -> AuditedStore:
-        self._oracle = Oracle(simulation.fail, lambda: simulation.now)
+        self._oracle = Oracle(simulation.fail, lambda: simulation.now, BUDGETS)
         self._audit = AuditedStore(
             open_store("memory://", clock=simulation.clock),
             simulation.clock,
             fail=simulation.fail,
             trace=lambda what: simulation.trace("store", f"{what} ({asking.get()})"),
+            who=lambda: asking.get().partition("#")[0],
             watcher=self._oracle,
         )
         return self._audit
@@ -114,7 +115,7 @@ class _Stage:
         # As many as may be waited for, most of them while somebody waits.
         times = sorted(starts_at + chance.uniform(0, 9) for _ in range(size))
         plan.words = [(at, f"{name}-{place}") for place, at in enumerate(times)]
-        if chance.random() < world.stopped:
+        if task is linger or chance.random() < world.stopped:
             at = starts_at + chance.uniform(0.1, 12)
             plan.stop = at, chance.choice(("cancel", "abort"))
         if not generation and chance.random() < world.deleted:
@@ -132,9 +133,11 @@ class _Stage:
             takes_runs = self._chance.choice((True, False))
             led, again = self._plans[::2], self._plans[1::2]
             seen = [plan for plan in self._plans if plan.then is None]
+            passing = [plan for plan in self._plans if plan.then is not None]
+            read = [*seen[:2], *passing[:2]]
             simulation.open("starter", self._leading(led), worker=takes_runs, **self._settings)
             simulation.open("caller", self._leading(again), worker=False, **self._settings)
-            simulation.open("reader", self._observing(seen[:2]), worker=False, **self._settings)
+            simulation.open("reader", self._observing(read), worker=False, **self._settings)
             self._troublemaker.begin()
             simulation.run(
                 lambda: simulation.ended >= _CLIENTS,

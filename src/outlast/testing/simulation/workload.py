@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 from outlast import RetryPolicy, StepUnknown, Task, TaskContext, task
+from outlast.testing.simulation.budget import Budget
 from outlast.testing.simulation.oracle import Oracle
 
 
@@ -114,6 +116,9 @@ class Act:
 QUICKLY: Final = RetryPolicy(
     6, initial_delay=timedelta(seconds=0.2), max_delay=timedelta(seconds=2)
 )
+
+
+RARELY: Final = RetryPolicy(3, initial_delay=timedelta(seconds=0.1))
 
 
 @task(name="simulated.work", retry=QUICKLY, errors=[Flaw])
@@ -236,4 +241,42 @@ async def obey(ctx: TaskContext[int]) -> Story:
     return act.story
 
 
-TASKS: Final[tuple[Task[int, Story], ...]] = (work, talk, tell, crowd, pay, nap, obey)
+@task(name="simulated.linger")
+async def linger(ctx: TaskContext[int]) -> Story:
+    """Stay in memory until somebody says stop, and end by nothing else."""
+    act = Act(ctx)
+    await act.step("arrive", lasts=0.5)
+    while not ctx.cancel.is_set():  # noqa: ASYNC110 - to wait for the event would let it leave memory
+        await asyncio.sleep(0.5)
+    return act.story
+
+
+@task(name="simulated.falter", retry=RARELY, errors=[Flaw], max_recoveries=2)
+async def falter(ctx: TaskContext[int]) -> Story:
+    """Fail each time, until it has failed often enough, or two processes in a row have died."""
+    act = Act(ctx)
+    for number in range(ctx.input * 3):  # so that several processes die, but not in a row
+        await act.step(f"plain{number}")
+    await act.step("hopeless", retry=RARELY, fails=1.0, emits=1)
+    return act.story
+
+
+TASKS: Final[tuple[Task[int, Story], ...]] = (
+    work,
+    talk,
+    tell,
+    crowd,
+    pay,
+    nap,
+    obey,
+    linger,
+    falter,
+)
+
+BUDGETS: Final[Mapping[str, Budget]] = {
+    **{one.name: Budget() for one in TASKS},
+    work.name: Budget(attempts=6),
+    pay.name: Budget(attempts=6),
+    falter.name: Budget(attempts=3, deaths=2),
+}
+"""What runs of these tasks may use up, as they are declared above."""

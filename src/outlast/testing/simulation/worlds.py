@@ -16,6 +16,8 @@ from outlast.testing.simulation.trouble import BLOWS, NETWORK, Trouble
 from outlast.testing.simulation.workload import (
     Story,
     crowd,
+    falter,
+    linger,
     nap,
     obey,
     pay,
@@ -77,8 +79,8 @@ class World:
 WORLDS: Final[Mapping[str, World]] = {
     "steps": World(
         about="steps, retries, and steps that may run once",
-        mix={work: 1, pay: 2},
-        needs=(*NEEDED, "at-most-once steps"),
+        mix={work: 1, pay: 2, falter: 2},
+        needs=(*NEEDED, "at-most-once steps", "failures"),
     ),
     "waits": World(
         about="signals, timeouts and sleeps, while people set the clock",
@@ -90,7 +92,7 @@ WORLDS: Final[Mapping[str, World]] = {
     "groups": World(about="task groups, and who is first", mix={crowd: 1}),
     "stops": World(
         about="cancels and aborts",
-        mix={obey: 4, crowd: 1, work: 1, tell: 1, nap: 1},
+        mix={obey: 4, linger: 1, crowd: 1, work: 1, tell: 1, nap: 1},
         stopped=0.8,
         needs=(*NEEDED, "cancels", "aborts"),
     ),

@@ -307,6 +307,12 @@ class World:
         return [(entry.type, from_text(entry.data)) for entry in entries]
 
 
+def twice(world: World, drive: Work[Any], *, write: int) -> Any:
+    """Drive a run whose process dies after the write of this number, then once more to its end."""
+    assert world.live(drive, crash=Crash(write, after=True)) is DIED
+    return world.live(drive)
+
+
 @contextmanager
 def worlds() -> Iterator[Callable[[], World]]:
     """Give what makes worlds, and bury the dead of all of them in the end."""

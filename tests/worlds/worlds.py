@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from outlast.engine.client import key_of
@@ -41,6 +42,12 @@ def _sees(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
+_alone: Final = partial(Setting, workers=1)
+"""A world with one worker."""
+
+_undisturbed: Final = partial(_alone, crash=0, silence=0, end=0)
+"""One in which nothing goes wrong, either: all is in the order of events."""
+
 _CREATED: Final = Created(TASK, "old", "input", 0.0)
 _NEW: Final = {RUN: (_CREATED,)}
 _PARKED: Final = {RUN: (_CREATED, TurnBegan(1), Parked(None, (Asked("s", 1, 0),)))}
@@ -55,28 +62,25 @@ _ABORTER: Final = Client("aborter", "aborter", (RUN,))
 _DELETER: Final = Client("deleter", "deleter", (RUN,))
 
 WORLDS: Final = {
-    "two clients start one run": Setting(
+    "two clients start one run": _alone(
         _handler(_STEP),
         (_starter("one", "x", _handler(_STEP)), _starter("two", "y", _handler(_STEP))),
-        workers=1,
         sees=_sees("conflict on lease", "starter conflict", "said again", "takeover"),
     ),
-    "two clients start the same": Setting(
+    "two clients start the same": _alone(
         _handler(_STEP),
         (
             _starter("one", "x", _handler(_STEP)),
             _starter("two", "x", _handler(_STEP), claims=False),
         ),
-        workers=1,
         sees=_sees("conflict on lease", "conflict on revision", "said again", "crashed"),
     ),
-    "a start and a signal": Setting(
+    "a start and a signal": _alone(
         _handler(_WAIT),
         (
             _starter("one", "x", _handler(_WAIT)),
             Client("signaller", "signaller", (RUN, "s", "s", 0)),
         ),
-        workers=1,
         sees=_sees("said again", "signaller gone", "signaller accepted", "rests completed"),
     ),
     "a step and a lost answer": Setting(
@@ -109,19 +113,17 @@ WORLDS: Final = {
         _NEW,
         sees=_sees("conflict on closed", "signaller accepted", "signaller refused", "said again"),
     ),
-    "two waits": Setting(
+    "two waits": _alone(
         _handler(Op("wait", ("s", "t"))),
         (_signaller(), _signaller("t", name="other")),
         _NEW,
-        workers=1,
         end=0,
         sees=_sees("parked", "conflict on facts", "checkpointed", "rests completed"),
     ),
-    "two waits for one name": Setting(
+    "two waits for one name": _alone(
         _handler(_WAIT, Op("wait", ("s",), None, 2)),
         (_signaller(id="x"), _signaller(id="y", name="other")),
         _NEW,
-        workers=1,
         end=0,
         sees=_sees("parked", "conflict on facts", "checkpointed", "rests completed"),
     ),
@@ -130,36 +132,29 @@ WORLDS: Final = {
         runs=_NEW,
         sees=_sees("parked", "timer_set", "takeover", "fenced"),
     ),
-    "a signal that nobody waits for": Setting(
+    "a signal that nobody waits for": _alone(
         _handler(Op("sleep", ("z",), 5.0)),
         (_signaller(),),
         _NEW,
-        workers=1,
         end=0,
         sees=_sees("parked", "conflict on facts", "takeover"),
     ),
-    "a signal in a back-off": Setting(
+    "a signal in a back-off": _alone(
         _handler(Op("flaky", ("a",), 5.0)),
         (_signaller(),),
         _NEW,
-        workers=1,
         sees=_sees("attempt_failed", "conflict on facts", "signaller refused"),
     ),
-    "a signal in a back-off after a wait": Setting(
+    "a signal in a back-off after a wait": _undisturbed(
         _handler(_WAIT, Op("flaky", ("a",), 5.0)),
         (_signaller(id="x"), _signaller(id="y", name="other")),
         _NEW,
-        workers=1,
-        crash=0,
-        silence=0,
-        end=0,
         sees=_sees("parked", "attempt_failed", "conflict on facts", "rests completed"),
     ),
-    "cancel and a back-off": Setting(
+    "cancel and a back-off": _alone(
         _handler(Op("flaky", ("a",), 5.0)),
         (_CANCELLER,),
         _NEW,
-        workers=1,
         sees=_sees("attempt_failed", "cancel_requested", "rests cancelled", "conflict on facts"),
     ),
     "cancel of a run that rests": Setting(
@@ -180,19 +175,17 @@ WORLDS: Final = {
         _NEW,
         sees=_sees("cancel_requested", "rests cancelled", "rests completed", "fenced"),
     ),
-    "cancel and a signal": Setting(
+    "cancel and a signal": _alone(
         _handler(_WAIT),
         (_CANCELLER, _signaller()),
         _NEW,
-        workers=1,
         end=0,
         sees=_sees("cancel_requested", "parked", "rests cancelled", "rests completed"),
     ),
-    "cancel and a timeout": Setting(
+    "cancel and a timeout": _alone(
         _handler(_TIMED),
         (_CANCELLER,),
         _NEW,
-        workers=1,
         sees=_sees("cancel_requested", "conflict on facts", "rests cancelled", "rests completed"),
     ),
     "abort of a run at work": Setting(
@@ -201,60 +194,47 @@ WORLDS: Final = {
         _NEW,
         sees=_sees("aborted", "fenced", "rests aborted", "rests completed"),
     ),
-    "abort and a park": Setting(
+    "abort and a park": _alone(
         _handler(_WAIT),
         (_ABORTER, _signaller()),
         _NEW,
-        workers=1,
         sees=_sees("aborted", "fenced", "signaller refused", "rests aborted", "rests completed"),
     ),
-    "abort and cancel": Setting(
+    "abort and cancel": _alone(
         _handler(_STEP),
         (_ABORTER, _CANCELLER),
         _NEW,
-        workers=1,
         sees=_sees("aborted", "cancel_requested", "conflict on closed", "rests cancelled"),
     ),
-    "delete and start anew": Setting(
+    "delete and start anew": _alone(
         _handler(_STEP),
         (_DELETER, _starter("again", "new", _handler(_STEP)), _signaller()),
         _ENDED,
-        workers=1,
         sees=_sees("conflict on first", "deleter deleted", "signaller gone", "starter conflict"),
     ),
-    "start and delete": Setting(
+    "start and delete": _alone(
         _handler(_STEP),
         (_starter("one", "x", _handler(_STEP), claims=False), _DELETER),
-        workers=1,
         sees=_sees("aborted", "deleter deleted", "starter unknown", "fenced"),
     ),
-    "a frozen owner of a deleted run": Setting(
+    "a frozen owner of a deleted run": _alone(
         _handler(_STEP),
         (_DELETER, _starter("again", "new", _handler(_STEP))),
         _NEW,
-        workers=1,
         crash=0,
         silence=0,
         sees=_sees("deleter deleted", "fenced", "lease lost"),
     ),
-    "abort of a deleted run": Setting(
+    "abort of a deleted run": _undisturbed(
         _handler(_WAIT),
         (_DELETER, _starter("again", "new", _handler(_WAIT)), _ABORTER),
         _PARKED,
-        workers=1,
-        crash=0,
-        silence=0,
-        end=0,
         sees=_sees("conflict on first", "deleter deleted", "rests running", "aborted"),
     ),
-    "cancel of a deleted run": Setting(
+    "cancel of a deleted run": _undisturbed(
         _handler(_STEP),
         (_DELETER, _starter("again", "new", _handler(_STEP)), _CANCELLER),
         _NEW,
-        workers=1,
-        crash=0,
-        silence=0,
-        end=0,
         sees=_sees("conflict on first", "deleter deleted", "rests completed"),
     ),
     "at most once": Setting(
@@ -268,44 +248,39 @@ WORLDS: Final = {
         runs=_NEW,
         sees=_sees("crashed", "rests failed", "rests completed"),
     ),
-    "deaths in a row, or not": Setting(
+    "deaths in a row, or not": _alone(
         _handler(_STEP, _step("b"), max_recoveries=2),
         runs=_NEW,
-        workers=1,
         faults=2,
         silence=0,
         end=0,
         sees=_sees("crashed", "rests failed", "rests completed"),
     ),
-    "handed back": Setting(
+    "handed back": _alone(
         _handler(_STEP, _WAIT, choices=("hand back",)),
         (_signaller(),),
         _NEW,
-        workers=1,
         chance=1,
         sees=_sees("handed_back", "conflict on facts", "rests completed"),
     ),
-    "handed back and cancelled": Setting(
+    "handed back and cancelled": _alone(
         _handler(_STEP, choices=("hand back",)),
         (_CANCELLER,),
         _NEW,
-        workers=1,
         chance=1,
         sees=_sees("handed_back", "conflict on facts", "rests cancelled"),
     ),
-    "a thread that never stops": Setting(
+    "a thread that never stops": _alone(
         _handler(Op("flaky", ("a",), 5.0), choices=("never stops",)),
         (_CANCELLER,),
         _NEW,
-        workers=1,
         chance=1,
         sees=_sees("never stops", "left lease ended", "rests cancelled", "rests completed"),
     ),
-    "delete and a thread that never stops": Setting(
+    "delete and a thread that never stops": _alone(
         _handler(_STEP, choices=("never stops",)),
         (_DELETER,),
         _NEW,
-        workers=1,
         chance=1,
         sees=_sees("never stops", "left lease ended", "conflict on lease", "deleter deleted"),
     ),

@@ -30,8 +30,25 @@ from tests.engine.turns import Handler, Turn, named, observed, play
 pytestmark = pytest.mark.usefixtures("quick_collections")
 
 
+in_both_ways = pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+
+
 async def until_outside(turn: Turn) -> str:
     return await until(turn.outside)
+
+
+def stopped(
+    turn: Turn, handler: Handler, error: BaseException | None = None, grace: float = 5
+) -> asyncio.Task[Any]:
+    """Stop a handler once it rests, so that nothing of it is left; return its own task."""
+
+    async def scenario() -> asyncio.Task[Any]:
+        root = turn.begin(handler)
+        await turn.rest()
+        assert not await turn.stop(error, grace)
+        return root
+
+    return play(turn, scenario)
 
 
 @pytest.mark.parametrize("handler", [*OWN, *ELSE], ids=named)
@@ -79,15 +96,9 @@ def test_what_is_begun_in_cleaning_up_goes_on(turn: Turn) -> None:
 
     closed: list[list[str]] = []
 
-    async def scenario() -> None:
-        turn.begin(closing)
-        await turn.rest()
+    stopped(turn, closing, Unwound())
 
-        assert not await turn.stop(Unwound())
-
-        assert closed == [["a", "b"]]
-
-    play(turn, scenario)
+    assert closed == [["a", "b"]]
 
 
 def test_cleaning_up_is_cancelled_after_the_grace(turn: Turn) -> None:
@@ -97,15 +108,9 @@ def test_cleaning_up_is_cancelled_after_the_grace(turn: Turn) -> None:
         finally:
             await asyncio.create_task(until(turn.outside))
 
-    async def scenario() -> None:
-        root = turn.begin(closing_for_ever)
-        await turn.rest()
+    root = stopped(turn, closing_for_ever, Unwound(), grace=0.01)
 
-        assert not await turn.stop(Unwound(), grace=0.01)
-
-        assert root.cancelled()
-
-    play(turn, scenario)
+    assert root.cancelled()
 
 
 def test_a_handler_that_swallows_the_error_is_known(turn: Turn) -> None:
@@ -113,19 +118,13 @@ def test_a_handler_that_swallows_the_error_is_known(turn: Turn) -> None:
         with contextlib.suppress(BaseException):
             await turn.wait("a")
 
-    async def scenario() -> None:
-        root = turn.begin(suppressing)
-        await turn.rest()
+    root = stopped(turn, suppressing, Unwound())
 
-        assert not await turn.stop(Unwound())
-
-        assert root.done()
-        assert not ended_by(root, Unwound)
-
-    play(turn, scenario)
+    assert root.done()
+    assert not ended_by(root, Unwound)
 
 
-@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+@in_both_ways
 def test_a_handler_that_swallows_once_is_asked_again(
     turn: Turn, error: BaseException | None
 ) -> None:
@@ -134,18 +133,12 @@ def test_a_handler_that_swallows_once_is_asked_again(
             await turn.wait("a")
         await turn.outside
 
-    async def scenario() -> None:
-        root = turn.begin(stubborn)
-        await turn.rest()
+    root = stopped(turn, stubborn, error, grace=0.01)
 
-        assert not await turn.stop(error, grace=0.01)
-
-        assert root.cancelled()
-
-    play(turn, scenario)
+    assert root.cancelled()
 
 
-@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+@in_both_ways
 def test_a_handler_that_swallows_everything_is_given_up(
     turn: Turn, error: BaseException | None
 ) -> None:
@@ -228,15 +221,9 @@ def test_a_spinning_handler_is_cancelled(turn: Turn) -> None:
 
 
 def test_a_grace_of_nothing_lets_everything_run_once(turn: Turn) -> None:
-    async def scenario() -> None:
-        root = turn.begin(grouped)
-        await turn.rest()
+    root = stopped(turn, grouped, grace=0)
 
-        await turn.stop(grace=0)
-
-        assert root.cancelled()
-
-    play(turn, scenario)
+    assert root.cancelled()
 
 
 def test_an_error_of_its_own_is_logged_as_always(turn: Turn) -> None:
@@ -246,13 +233,7 @@ def test_an_error_of_its_own_is_logged_as_always(turn: Turn) -> None:
         finally:
             raise ValueError("while tidying up")
 
-    async def scenario() -> None:
-        turn.begin(failing)
-        await turn.rest()
-
-        await turn.stop(Unwound())
-
-    play(turn, scenario)
+    stopped(turn, failing, Unwound())
     turn.scope.first = None
     gc.collect()
 
@@ -274,7 +255,7 @@ def test_who_asks_is_not_stopped(turn: Turn) -> None:
     play(turn, scenario)
 
 
-@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+@in_both_ways
 def test_a_turn_that_has_ended_takes_no_time(turn: Turn, error: BaseException | None) -> None:
     async def scenario() -> None:
         stopping = turn.stop(error)
@@ -288,7 +269,7 @@ def test_a_turn_that_has_ended_takes_no_time(turn: Turn, error: BaseException | 
 
 
 @pytest.mark.parametrize("handler", [one, until_outside], ids=named)
-@pytest.mark.parametrize("error", [None, Unwound()], ids=["cancelled", "unwound"])
+@in_both_ways
 def test_who_does_one_thing_at_a_time_is_stopped_without_a_look_at_the_loop(
     turn: Turn, handler: Handler, error: BaseException | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

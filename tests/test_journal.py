@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
@@ -41,9 +41,9 @@ FENCE = Fence(3, "mine")
 LEASE = Lease("k", "worker", FENCE, NOW + 15)
 
 AT_REST = Head("k", first=1, revision=5, facts=2, token=3)
-HELD = replace(AT_REST, lease=LEASE)
-ENDED = replace(AT_REST, lease=LEASE._replace(until=NOW))
-CLOSED = replace(AT_REST, closed=True)
+HELD = AT_REST._replace(lease=LEASE)
+ENDED = AT_REST._replace(lease=LEASE._replace(until=NOW))
+CLOSED = AT_REST._replace(closed=True)
 
 ONE = (Draft("said", "1"),)
 
@@ -228,7 +228,7 @@ def test_a_closed_journal_refuses_decisions_facts_and_aborts(details: dict[str, 
 
 
 def test_the_holder_of_a_closed_run_expects_it_closed() -> None:
-    head = replace(HELD, closed=True)
+    head = HELD._replace(closed=True)
 
     assert write(change(fence=FENCE, closed=True), head).closed
     assert conflict(change(fence=FENCE), head).what == "closed"
@@ -327,11 +327,11 @@ def test_the_head_keeps_what_a_change_does_not_say() -> None:
 
     new = write(change(fence=FENCE, entries=()), old)
 
-    assert new == replace(old, updated_at=WALL, updated=9)
+    assert new == old._replace(updated_at=WALL, updated=9)
 
 
 def test_a_change_sets_the_card_fields_that_it_names() -> None:
-    old = replace(AT_REST, card=Card(kind="run", title="t", tags={"a": "b"}, due=7.0))
+    old = AT_REST._replace(card=Card(kind="run", title="t", tags={"a": "b"}, due=7.0))
 
     new = write(change(card={"status": "done", "tags": {}, "due": NEVER}), old)
 
@@ -343,7 +343,7 @@ def test_a_change_sets_the_card_fields_that_it_names() -> None:
     [(NEVER, WALL), (WALL + 60, WALL), (WALL, WALL), (WALL - 60, WALL - 60)],
 )
 def test_a_fact_brings_due_to_now_and_the_smaller_wins(before: float | None, after: float) -> None:
-    head = replace(HELD, card=Card(kind="run", due=before))
+    head = HELD._replace(card=Card(kind="run", due=before))
 
     assert write(change(fact=True), head).card == Card(kind="run", due=after)
 
@@ -446,7 +446,7 @@ def test_take_gives_the_next_token_and_touches_nothing_else() -> None:
     new = take(ENDED, "another", 20, "theirs", NOW)
 
     lease = Lease("k", "another", Fence(4, "theirs"), NOW + 20)
-    assert new == replace(ENDED, token=4, lease=lease)
+    assert new == ENDED._replace(token=4, lease=lease)
     assert str(lease.fence) == "4:theirs"
 
 
@@ -469,7 +469,7 @@ def test_take_gives_the_next_token_and_touches_nothing_else() -> None:
 def test_it_is_claimable_once_it_is_due_and_nobody_holds_it(
     due: float | None, lease: Lease | None, seconds: float | None
 ) -> None:
-    head = replace(AT_REST, card=Card(due=due), lease=lease)
+    head = AT_REST._replace(card=Card(due=due), lease=lease)
 
     assert claimable_in(head, WALL, NOW) == seconds
     assert is_claimable(head, WALL, NOW) == (seconds == 0)

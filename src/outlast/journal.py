@@ -11,7 +11,7 @@ not be broken: a change is written whole, or not at all, and once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict
 
@@ -117,8 +117,7 @@ class Claim(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The one record per journal.
 
     Attributes:
@@ -139,7 +138,7 @@ class Head:
     facts: int = 0
     since: int = 0
     closed: bool = False
-    card: Card = field(default_factory=Card)
+    card: Card = Card()
     token: int = 0
     lease: Lease | None = None
     created_at: float = 0.0
@@ -344,7 +343,7 @@ def numbered(change: Change, head: Head, wall: float) -> list[Entry]:
 def take(head: Head, owner: str, ttl: float, id: str, now: float) -> Head:
     """Return the head of a claimable journal with the lease that its new owner gets."""
     token = head.token + 1
-    return replace(head, token=token, lease=Lease(head.key, owner, Fence(token, id), now + ttl))
+    return head._replace(token=token, lease=Lease(head.key, owner, Fence(token, id), now + ttl))
 
 
 def claim_order(head: Head) -> tuple[int, float, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -402,7 +401,7 @@ async def test_the_stream_of_another_turn_counts_for_the_offset_only(machine: Ma
     record = await held(machine, Emitted(5, 9, "of another turn", outside=3))
     await record.catch_up()
     emission = Emission(Turn(record, machine.system, recorded._definition, 1000))
-    emission.begin(asyncio.current_task())  # type: ignore[arg-type]
+    emission.begin()
     await emission.resume()
 
     await emission.emit("of this turn")
@@ -495,7 +494,7 @@ async def test_a_worker_may_take_a_run_again_before_it_knows_that_it_had_lost_it
         run = await handler.start(None, id="r")
         await asyncio.sleep(1)
         head = head_of(machine.store, "r")
-        machine.store._heads["run/r"] = replace(head, lease=None)  # as after a forced decision
+        machine.store._heads["run/r"] = head._replace(lease=None)  # as after a forced decision
         machine.store._hint(outlast.store.Hint("run/other"))
         await asyncio.sleep(LEASE)
         assert entered == ["fresh", "recovered"]

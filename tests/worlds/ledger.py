@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 from outlast.errors import StoreError
@@ -127,7 +126,7 @@ class Ledger:
         journals = _sorted(
             # When something was written decides nothing: states that differ in it are one.
             Journal(
-                replace(head, created=0, updated=0, created_at=0.0, updated_at=0.0),
+                head._replace(created=0, updated=0, created_at=0.0, updated_at=0.0),
                 tuple(entry._replace(at=0.0) for entry in store._entries[key]),
                 frozenset(store._changes[key]),
             )

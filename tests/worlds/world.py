@@ -8,7 +8,6 @@ answer, is found out once, by the real code, and known from then on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from outlast.errors import Conflict, Fenced
@@ -275,7 +274,7 @@ class World:
             if paid is None:
                 continue
             self.seen.add("lease ended" if lives else "left lease ended")
-            head = replace(journal.head, lease=lease._replace(until=0.0))
+            head = journal.head._replace(lease=lease._replace(until=0.0))
             after = self._at(paid, books.put(journal._replace(head=head)))
             yield Move("time", f"the lease of {lease.key} ends"), after, None
         dues = [journal.head.card.due for journal in books.journals]

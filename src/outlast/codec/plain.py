@@ -63,7 +63,7 @@ def _is_plain_dict(value: dict[Any, Any], levels: int) -> bool:
 
 
 def _is_plain_key(key: Any) -> bool:
-    return type(key) is str and is_unicode(key)
+    return type(key) is str and (key.isascii() or is_unicode(key))
 
 
 def _is_plain_list(value: list[Any], levels: int) -> bool:
@@ -73,7 +73,7 @@ def _is_plain_list(value: list[Any], levels: int) -> bool:
 _CHECKS: Final[dict[type, Callable[[Any, int], bool]]] = {
     dict: _is_plain_dict,
     list: _is_plain_list,
-    str: lambda value, _: is_unicode(value),
+    str: lambda value, _: value.isascii() or is_unicode(value),  # one call for most text
     int: lambda value, _: is_short(value),
     float: lambda value, _: math.isfinite(value),
     bool: lambda _, __: True,
@@ -85,9 +85,11 @@ PLAIN_TYPES: Final = frozenset(_CHECKS)
 
 def copied(value: Json) -> Json:
     """Return a copy of the plain value, so that who changes one does not change the other."""
-    if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if type(value) is dict:
+        return {
+            key: copied(item) if type(item) in _COLLECTIONS else item for key, item in value.items()
+        }
+    if type(value) is list:
         return [copied(item) for item in value]
     return value
 

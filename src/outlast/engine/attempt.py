@@ -154,7 +154,7 @@ class Attempt:
             if self._turn is not None:
                 self._turn.scope.close()
             # What is heard from now on concerns nobody.
-            self._turn = self._waits = self._parking = None
+            self._turn = self._waits = self._parking = self._found = None
 
     def stop(self, stop: Stop) -> None:
         """End the attempt from outside; the first reason counts."""
@@ -282,7 +282,7 @@ class Attempt:
         root = system.spawn(self._call(calls), definition.name, context=turn.scope.context)
         turn.scope.first = root
         self._parking = Parking(calls)
-        emission.begin(root)
+        emission.begin()
         root.add_done_callback(lambda _: end(self._over))
         await self._over
         return await self._conclude(root)

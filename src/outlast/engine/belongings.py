@@ -246,6 +246,7 @@ def can_see(loop: AbstractEventLoop) -> bool:
     finally:
         soon.cancel()
         later.cancel()
+        scope.close()
 
 
 def scope_of(made: Task[Any] | Handle) -> Scope | None:

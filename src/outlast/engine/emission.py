@@ -55,7 +55,6 @@ class Emission:
         self._to_skip = 0
         self._beside: Counter[str] | None = None  # accepted of other tasks than the handler's own
         self._counting = asyncio.Lock()
-        self._root: asyncio.Task[object] | None = None
         self._waiting: list[_Item | _Retraction] = []
         self._streaming: set[Slot] = set()  # whose try has begun to emit
         self._retracted: dict[Slot, int] = {}
@@ -74,16 +73,15 @@ class Emission:
                     if (str(slot), after) == (newest.step, newest.after):
                         self._retracted[slot] = after
 
-    def begin(self, root: asyncio.Task[object]) -> None:
-        """Emit what the handler, whose own task is `root`, gives from now on."""
-        self._root = root
+    def begin(self) -> None:
+        """Emit what the handler gives from now on."""
         self._turn.record.carry = self._take
 
     async def emit(self, value: Json) -> None:
         """Take an item, unless it was accepted before this entry into the handler."""
         slot, mark = inside.get(), ""
         if slot is None:
-            if asyncio.current_task() is not self._root:
+            if asyncio.current_task() is not self._turn.scope.first:
                 # Tasks run in no certain order, so a replay tells their items apart by their
                 # values.
                 mark = digest((value,), {})

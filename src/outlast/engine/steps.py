@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord, digest, result_codec
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from outlast.model.run import Checkpoint
 
 _ONCE: Final = RetryPolicy(1)
+
+_UNCHANGING: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 _PATIENCE: Final = 5.0
 """Seconds that a call waits for the at-most-once step that was interrupted to be asked for."""
@@ -168,7 +171,7 @@ class Steps:
             slot, checkpoint = await self._find(name, number, mark)
             if checkpoint is None:
                 after = turn.order.asked()
-                call = _Call(slot, cluster, mark(), after, options)
+                call = _Call(slot, cluster, _kept(mark, args, kwargs), after, options)
                 return await self._run(call, lambda: function(*args, **kwargs), function, codec)
             await turn.hand_over(checkpoint)
         finally:
@@ -265,7 +268,7 @@ class Steps:
             raise unknown
         turn.check_room()
         if call.options.at_most_once:
-            await turn.write(StepBegan(slot.name, slot.number, call.mark))
+            await turn.write(StepBegan(slot.name, slot.number, call.mark()))
         value = await self._try(call, body, function)
         try:
             data = codec.dump(value)
@@ -364,7 +367,8 @@ class Steps:
         cluster, slot = call.cluster, call.slot
 
         def event() -> Checkpointed:
-            if cluster.span is None:
+            is_alone = cluster.span is None
+            if is_alone:
                 cluster.sealed = asyncio.get_running_loop().create_future()
             return Checkpointed(
                 "step",
@@ -374,7 +378,7 @@ class Steps:
                 value,
                 data,
                 always=always or error is None,
-                digest=call.mark,
+                digest="" if is_alone and not call.options.at_most_once else call.mark(),
                 span=cluster.span,
             )
 
@@ -385,13 +389,28 @@ class Steps:
 class _Call:
     slot: Slot
     cluster: _Cluster
-    mark: str
+    mark: Callable[[], str]
     after: int
     options: StepOptions
 
 
+def _kept(
+    mark: Callable[[], str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Callable[[], str]:
+    """Return what gives the mark as it is now, whatever becomes of the arguments.
+
+    Few calls overlap, so it is found out at once only where the function could change them.
+    """
+    if all(type(value) in _UNCHANGING for value in (*args, *kwargs.values())):
+        return mark
+    now = mark()
+    return lambda: now
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """Say whether calling the function gives a coroutine at once, without doing its work."""
+    if type(function) is FunctionType and function.__code__.co_flags & inspect.CO_COROUTINE:
+        return True
     while isinstance(function, partial):
         function = function.func
     call = getattr(function, "__call__", None)  # noqa: B004 - of an object that is called

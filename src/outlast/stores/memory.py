@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from outlast.errors import Conflict, OutlastError, UsageError
@@ -73,7 +72,7 @@ class MemoryStore:
             self._boot_id = self._clock.boot_id()
             for key, head in self._heads.items():
                 if head.lease:
-                    self._heads[key] = replace(head, lease=head.lease._replace(until=0.0))
+                    self._heads[key] = head._replace(lease=head.lease._replace(until=0.0))
         return self._clock.boot()
 
     def _write(self, change: Change) -> Head:
@@ -163,7 +162,7 @@ class MemoryStore:
                 head = self._heads.get(lease.key)
                 if head and head.lease and head.lease.fence == lease.fence:
                     kept.append(head.lease._replace(until=now + ttl))
-                    self._heads[lease.key] = replace(head, lease=kept[-1])
+                    self._heads[lease.key] = head._replace(lease=kept[-1])
             return kept
 
     async def scan(self, query: Query, *, limit: int = 100, after: str | None = None) -> Scanned:

@@ -12,7 +12,6 @@ it by themselves: the id is there already, the transaction fails, and is made ag
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -184,7 +183,7 @@ class Ledger:
             self._append(change, new.head, wall)
             if change.card.get("tags"):  # the head shares them with the caller, who may alter them
                 card = new.head.card._replace(tags=dict(new.head.card.tags))
-                self._remember(scope.namespace, new._replace(head=replace(new.head, card=card)))
+                self._remember(scope.namespace, new._replace(head=new.head._replace(card=card)))
             hint = Hint(change.key, new.head.revision, new.head.closed)
             self.hints.append((scope.namespace, hint))
         self.sequence += len(writes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from outlast.errors import Conflict, Fenced, OutlastError, StoreError
@@ -61,7 +61,7 @@ class Pair:
                 lease = answer.lease
                 if lease and not is_held(answer, self.clock.boot()):
                     lease = lease._replace(until=0.0)
-                shown: Any = replace(answer, lease=lease, created=0, updated=0)
+                shown: Any = answer._replace(lease=lease, created=0, updated=0)
             case Reading():
                 shown = self._shown(answer.head), list(answer.entries), answer.floor
             case Claimed():

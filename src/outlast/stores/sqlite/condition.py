@@ -55,14 +55,14 @@ class Condition:
                 found = None
             except OSError as error:
                 raise Unavailable(f"the file '{path}' cannot be reached: {error}") from error
-            if found is None or Identity(found.st_dev, found.st_ino) != expected:
+            if found is None or (found.st_dev, found.st_ino) != expected:
                 raise Unavailable(
                     f"the file '{path}' was deleted or replaced while it was open, and nothing is"
                     " written any more: end all that use it, put back what belongs there, and open"
                     " it again",
                     is_final=True,
                 )
-            if self._is_made and not found.st_size and path == str(self._path):
+            if not found.st_size and self._is_made and path == str(self._path):
                 # Whoever connected to an empty file now would delete its log.
                 raise damaged(path, "it was emptied")
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import compress
+from operator import ne
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlast.errors import Conflict, Fenced
@@ -50,6 +52,7 @@ _REMOVE: Final = """
     )
 """
 _END_LEASE: Final = "update heads set until = 0, stage = (due is not null) where id = ?"
+_NUMBERS: Final = range(len(COLUMNS))
 _LANE: Final = "namespace = ? and queue = ? and name = ?"
 
 
@@ -328,10 +331,10 @@ class Ledger:
         if old is None:
             self._db.execute(_INSERT_HEAD, (namespace, *new.row))
         else:
-            columns = [n for n, (a, b) in enumerate(zip(old.row, new.row, strict=True)) if a != b]
+            columns = tuple(compress(_NUMBERS, map(ne, old.row, new.row)))
             if columns:
                 values = [new.row[n] for n in columns]
-                self._db.execute(_update(tuple(columns)), (*values, new.head.created))
+                self._db.execute(_update(columns), (*values, new.head.created))
         self._remember(namespace, new)
 
     # Entries.

@@ -122,5 +122,4 @@ class Unset:
 
 
 Deep = TypeAliasType("Deep", "list[Deep] | int")
-
 ALIASED = Aliased.model_validate({"Plain": 1, "a": 2})

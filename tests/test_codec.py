@@ -49,7 +49,6 @@ from tests.codec_values import (
 )
 
 UTC = dt.UTC
-
 T = TypeVar("T")
 
 
@@ -133,13 +132,9 @@ class Movie(TypedDict):
 
 
 Names = NewType("Names", list[str])
-
 TWO = collections.OrderedDict(a=1, b=2)
-
 NAIVE = dt.datetime.fromisoformat("2026-01-01")
-
 MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-
 OPEN = Open.model_validate({"known": 1, "other": {"a": 1}})
 
 GOOD: list[tuple[Any, Any]] = [

@@ -28,7 +28,6 @@ from tests.engine.world import DIED, Crash, Wire, World, head_of, types_of
 loop_factory = SkippingLoop
 
 Make = Callable[[], World]
-
 MINUTE = timedelta(minutes=1)
 
 

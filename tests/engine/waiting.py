@@ -12,9 +12,7 @@ from outlast.stores.memory import MemoryStore
 from tests.engine.world import head_of, run_of
 
 Ctx = TaskContext[Any]
-
 Shape = Callable[[Ctx], Awaitable[Any]]
-
 MINUTE = timedelta(minutes=1)
 
 

@@ -19,19 +19,16 @@ from tests.worlds.asking import (
     Actor,
     Answer,
     Broken,
-    Done,
-    Next,
     Raised,
     Request,
     Table,
-    play,
 )
+from tests.worlds.cast import Cast, Standing, may_hold
 from tests.worlds.checks import run_of, unsettled, what_is_wrong
 from tests.worlds.ledger import TTL, Books, Ledger
-from tests.worlds.programs import FORGETFUL, INTERRUPTIBLE, PROGRAMS
+from tests.worlds.programs import INTERRUPTIBLE
 from tests.worlds.setting import COSTS, Client, Setting
 from tests.worlds.telling import Move, tell
-from tests.worlds.workers import Holding
 
 
 class State(NamedTuple):
@@ -44,16 +41,6 @@ class State(NamedTuple):
     left: tuple[int, ...]
     faults: int
     effects: tuple[str, ...] = ()
-
-
-class Standing(NamedTuple):
-    """Where an actor stands: what it asks, or what came of it, and the lease that it holds."""
-
-    actor: Actor
-    request: int
-    asked: Request | Broken | None
-    said: str | None
-    lease: Lease | None
 
 
 class Performed(NamedTuple):
@@ -76,10 +63,7 @@ class World:
         self.seen: set[str] = set()
         self._table, self._ledger = Table(), Ledger()
         self._performed: dict[tuple[int, int], Performed] = {}
-        self._standing: dict[int, Standing] = {}
-        self._settled: dict[Actor, int] = {}
-        self._told: dict[tuple[int, int], int] = {}
-        self._idle = self._settle(Actor("worker", "worker", 0.0, (setting.handler,)))
+        self._cast = Cast(self._table, setting.handler)
 
     # The beginning and the end
 
@@ -100,20 +84,20 @@ class World:
             )
             books, _ = self._ledger.perform(books, Request("commit", (change,)))
         clients = tuple(
-            self._settle(Actor(program, name, 0.0, args))
+            self._cast.settle(Actor(program, name, 0.0, args))
             for program, name, args in self.setting.clients
         )
         left = tuple(
             min(self.faults, getattr(self.setting, kind) * max(1, self.faults)) for kind in COSTS
         )
-        workers = (self._idle,) * self.setting.workers
+        workers = (self._cast.idle,) * self.setting.workers
         return State(self._table.number(books), workers, clients, (), left, self.faults)
 
     def unsettled(self, state: State) -> str | None:
         """Return what is wrong with a state in which nothing can happen any more."""
         books: Books = self._table[state.books]
         for client, number in zip(self.setting.clients, state.clients, strict=True):
-            said = self._standing[number].said
+            said = self._cast.standing[number].said
             if said is None:
                 return f"{client.name} waits for ever"
             self.seen.add(f"{client.program} {said}")
@@ -157,10 +141,10 @@ class World:
         """Give everything that may happen next."""
         for place, number in enumerate(state.workers):
             if place == 0 or number != state.workers[place - 1]:
-                yield from self._of_actor(state, "workers", place, self._standing[number])
+                yield from self._of_actor(state, "workers", place, self._cast.standing[number])
         for place, number in enumerate(state.clients):
-            if self._standing[number].said is None:
-                yield from self._of_actor(state, "clients", place, self._standing[number])
+            if self._cast.standing[number].said is None:
+                yield from self._of_actor(state, "clients", place, self._cast.standing[number])
         for place, request in enumerate(state.under_way):
             if place == 0 or request != state.under_way[place - 1]:
                 yield self._arrive(state, place, request)
@@ -202,7 +186,7 @@ class World:
                 self.seen.add("crashed")
                 yield (
                     Move(who, "crashes"),
-                    self._put(paid, group, place, self._dead(standing)),
+                    self._put(paid, group, place, self._cast.dead(standing)),
                     None,
                 )
         if standing.lease is not None:
@@ -216,11 +200,13 @@ class World:
         if asked.verb == "claim" and not self._books(state).claimable:
             return
         done = self._perform(state.books, request)
-        after = self._told_by(getattr(state, group)[place], done.answer)
+        after = self._cast.told_by(getattr(state, group)[place], done.answer)
         wrong = done.wrong
-        lease = self._standing[after].lease
+        lease = self._cast.standing[after].lease
         if wrong is None and lease is not None and standing.lease is None:
-            others = (self._standing[other].lease for other in (*state.workers, *state.clients))
+            others = (
+                self._cast.standing[other].lease for other in (*state.workers, *state.clients)
+            )
             if any(other is not None and other.fence == lease.fence for other in others):
                 wrong = "two hold one lease"
         moved = self._put(state._replace(books=done.books), group, place, after)
@@ -263,13 +249,13 @@ class World:
 
     def _of_time(self, state: State) -> Iterator[tuple[Move, State, str | None]]:
         books = self._books(state)
-        standings = [self._standing[actor] for actor in (*state.workers, *state.clients)]
+        standings = [self._cast.standing[actor] for actor in (*state.workers, *state.clients)]
         for journal in books.journals:
             if not journal.is_held:
                 continue
             lease = journal.head.lease
             assert lease is not None
-            lives = any(_may_hold(standing, lease) for standing in standings)
+            lives = any(may_hold(standing, lease) for standing in standings)
             paid = self._pay(state, "end") if lives else state
             if paid is None:
                 continue
@@ -336,70 +322,18 @@ class World:
             if isinstance(event, AttemptBegan) and event.died:
                 self.seen.add("takeover")
 
-    def _settle(self, actor: Actor) -> int:
-        """Go on until the actor asks for something, or is done; return its number."""
-        found = self._settled.get(actor)
-        if found is not None:
-            return found
-        at, answers = actor, [self._table[number] for number in actor.answers]
-        while True:
-            asked, wall = play(at, PROGRAMS[at.program], answers)
-            if isinstance(asked, Next):
-                at, answers = Actor(asked.program, at.name, wall, asked.args), []
-            elif (
-                at.program in FORGETFUL
-                and isinstance(asked, Request)
-                and asked.verb == "read"
-                and answers
-            ):
-                at, answers = at._replace(answers=(), wall=wall), []
-            else:
-                break
-        number = self._table.number(at)
-        if number not in self._standing:
-            lease = next((arg.lease for arg in at.args if isinstance(arg, Holding)), None)
-            if isinstance(asked, Done):
-                self._standing[number] = Standing(at, -1, None, asked.said, None)
-            else:
-                self._standing[number] = Standing(at, self._table.number(asked), asked, None, lease)
-        self._settled[actor] = number
-        return number
-
-    def _told_by(self, actor: int, answer: int) -> int:
-        """Return the number of the actor once it has this answer."""
-        found = self._told.get((actor, answer))
-        if found is None:
-            at = self._standing[actor].actor
-            found = self._settle(at._replace(answers=(*at.answers, answer)))
-            self._told[actor, answer] = found
-        return found
-
     def _tell(self, state: State, group: str, place: int, value: object) -> State:
         """Answer an actor."""
         answer = self._table.number(Answer(self._books(state).wall, value))
-        actor = self._told_by(getattr(state, group)[place], answer)
+        actor = self._cast.told_by(getattr(state, group)[place], answer)
         return self._put(state, group, place, actor)
 
     def _stop(self, state: State, group: str, place: int, standing: Standing) -> State:
         """Let an actor do what it does when its lease is over."""
         [holding] = standing.actor.args
         said: str | None = holding.said
-        after = self._idle if said is None else self._over(standing, said)
+        after = self._cast.idle if said is None else self._cast.over(standing, said)
         return self._put(state, group, place, after)
-
-    def _dead(self, standing: Standing) -> int:
-        """Return what is left of a process that died: another worker, or what it has said."""
-        if standing.actor.name == "worker":
-            return self._idle
-        holdings = (arg for arg in standing.actor.args if isinstance(arg, Holding))
-        said = next((holding.said for holding in holdings), None)
-        return self._over(standing, said or "crashed")
-
-    def _over(self, standing: Standing, said: str) -> int:
-        at = Actor("over", standing.actor.name, 0.0, (said,))
-        number = self._table.number(at)
-        self._standing.setdefault(number, Standing(at, -1, None, said, None))
-        return number
 
     def _put(self, state: State, group: str, place: int, actor: int) -> State:
         if group == "clients":
@@ -414,12 +348,3 @@ class World:
         numbers = move.request, move.answer
         request, answer = (None if n is None else self._table[n] for n in numbers)
         return tell(move, request, answer)
-
-
-def _may_hold(standing: Standing, lease: Lease) -> bool:
-    """Say whether a living process has this lease, or has asked for it and may have got it."""
-    if standing.said is not None:
-        return False
-    if standing.lease is not None:
-        return standing.lease.fence == lease.fence
-    return standing.actor.program == "starter" and lease.fence.id.startswith(standing.actor.name)

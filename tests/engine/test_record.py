@@ -14,7 +14,16 @@ import pytest
 import outlast
 from outlast import Fenced, TaskContext, Unavailable, task
 from outlast.journal import Change
-from outlast.model.events import AttemptBegan, Emitted, Ended, HandedBack, Signalled, Status, encode
+from outlast.model.events import (
+    AttemptBegan,
+    Checkpointed,
+    Emitted,
+    Ended,
+    HandedBack,
+    Signalled,
+    Status,
+    encode,
+)
 from outlast.model.run import Run
 from outlast.testing import SkippingLoop
 from outlast.testing.wrapping import Verb
@@ -248,6 +257,23 @@ async def test_nothing_is_written_after_what_may_be_lost(machine: Machine, is_ed
     with pytest.raises(Unavailable):
         await record.decide(lambda _: [HandedBack(0.0)])
 
+    assert types_of(machine.store, "r") == ["created", "turn_began"]
+
+
+async def test_what_waits_when_the_attempt_is_over_is_not_written_without_its_items(
+    machine: Machine,
+) -> None:
+    record = await held(machine)
+    await record.catch_up()
+    record.carry = lambda: [Emitted(1, 1, "item")]
+
+    async with record._turn:  # something is read, or written, meanwhile
+        writing = asyncio.create_task(record.write(Checkpointed("step", "a", 1, 0)))
+        await asyncio.sleep(0)
+        record.close()
+
+    with pytest.raises(Fenced):
+        await writing
     assert types_of(machine.store, "r") == ["created", "turn_began"]
 
 

@@ -175,6 +175,8 @@ class Record:
             self.behind()
 
     async def _append(self, events: Sequence[Decision]) -> None:
+        if self._refused:  # while it waited for its turn
+            raise self._refused
         written = (*self.carry(), *events)
         if written:
             drafts = tuple(map(encode, written))
@@ -299,8 +301,12 @@ class Record:
         self._tell_of_end()
 
     def close(self) -> None:
-        """Stop, and call nobody any more: who is called refers to us, and would live on by that."""
+        """Stop, and call nobody any more: who is called refers to us, and would live on by that.
+
+        What waits to be written is refused: without those who are called, it would lack its items.
+        """
         self.stop()
+        self._refused = self._refused or Fenced(self.key, self.fence, None)
         self.carry, self.changed, self.behind = tuple, _nothing, _nothing
 
     def _next_id(self) -> str:

@@ -247,7 +247,8 @@ def allow(change: Change, head: Head | None, floor: int, *, now: float, wall: fl
     Args:
         change: what is to be written.
         head: of its journal; None where there is none.
-        floor: the highest revision that was ever deleted from the store.
+        floor: no lower than any revision that was ever deleted from the store; each deletion raises
+            it.
         now: the store's clock for leases, in seconds.
         wall: the store's clock for everything else, in seconds since 1970.
 

@@ -246,7 +246,8 @@ class Store(Protocol):
     async def delete(self, key: str, *, expect: int) -> bool:
         """Forget the journal if its revision is `expect`; return whether it was there.
 
-        Raises the store's floor to `expect`, so that no revision of a key is ever used twice.
+        Raises the store's floor, to `expect` or more, so that no revision of a key is ever used
+        twice, and a create that expects the floor of before is refused from now on.
 
         Raises:
             Conflict: it has another revision, or somebody holds its lease.

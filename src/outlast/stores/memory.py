@@ -198,7 +198,8 @@ class MemoryStore:
             if head.revision != expect:
                 raise Conflict(key, "revision", expect, head.revision)
             self._forget(key)
-            self._floor = max(self._floor, head.revision)
+            # Also above itself: who has read it before the deletion makes nothing after it.
+            self._floor = max(self._floor + 1, head.revision)
         self._hint(Hint(key, expect, closed=True))
         return True
 

@@ -248,11 +248,10 @@ class Ledger:
         self._heads.pop((scope.namespace, key), None)
         self._db.execute("insert into deleted values (?)", (head.created,))
         self.remains = True
-        if expect > self._floor(scope.namespace):
-            self._floors[scope.namespace] = expect
-            self._db.execute(
-                "update namespaces set floor = ? where id = ?", (expect, scope.namespace)
-            )
+        # Also above itself: who has read it before the deletion makes nothing after it.
+        floor = max(self._floor(scope.namespace) + 1, expect)
+        self._floors[scope.namespace] = floor
+        self._db.execute("update namespaces set floor = ? where id = ?", (floor, scope.namespace))
         self.alarms += 1
         self.hints.append((scope.namespace, Hint(key, expect, closed=True)))
         return True

@@ -102,7 +102,7 @@ class DeleteContract:
         assert new.created_at > old.created_at
         assert [entry.revision for entry in (await store.read("k", None)).entries] == [4]
 
-    async def test_the_floor_is_one_for_all_keys_and_never_falls(self, store: Store) -> None:
+    async def test_the_floor_is_one_for_all_keys_and_rises_each_time(self, store: Store) -> None:
         await store.commit(create("a", 9), create("b", 3), create("c"))
         floors = [(await store.read("c")).floor]
         for key, revision in (("a", 9), ("b", 3), ("c", 1)):
@@ -111,8 +111,8 @@ class DeleteContract:
 
         heads = await store.commit(create("b"), create("new", 2))
 
-        assert floors == [0, 9, 9, 9]
-        assert [(head.first, head.revision) for head in heads] == [(10, 10), (10, 11)]
+        assert floors == [0, 9, 10, 11]
+        assert [(head.first, head.revision) for head in heads] == [(12, 12), (12, 13)]
 
     async def test_reads_count_revisions_not_entries(self, store: Store) -> None:
         await store.commit(create(number=10))
@@ -137,6 +137,20 @@ class DeleteContract:
             await store.commit(late)
 
         assert (refused.value.what, refused.value.expected, refused.value.actual) == ("first", 1, 2)
+
+    async def test_a_create_that_was_said_before_a_delete_is_refused_after_it(
+        self, store: Store
+    ) -> None:
+        """Also where the journal was shorter than one that was deleted while it was there."""
+        await store.commit(create("long", 9), create("short", 2))
+        await store.delete("long", expect=9)
+        late = append(key="short", revision=0, first=(await store.read("short")).floor + 1)
+        await store.delete("short", expect=2)
+
+        with pytest.raises(Conflict) as refused:
+            await store.commit(late)
+
+        assert refused.value.what == "first"
 
     async def test_a_create_said_again_after_a_delete_is_refused(self, store: Store) -> None:
         floor = (await store.read("k")).floor

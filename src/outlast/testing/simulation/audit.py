@@ -278,7 +278,7 @@ class AuditedStore(WrappedStore):
             self._require(journal.revision == expect, key, f"deleted, expecting {expect}")
             self.gone.append(journal)
             self._watcher.deleted(journal)
-            self._floor = max(self._floor, journal.revision)
+            self._floor = max(self._floor + 1, journal.revision)
             self.totals["deletions"] += 1
             self._trace(f"{key} is deleted")
         return was_there

@@ -42,7 +42,8 @@ class Plan:
         starts_at: by the clock of the simulation, as all times.
         words: signals, and when they are sent.
         stop: how it is stopped, and when.
-        then: what is done with its id after it was deleted; None: it is not deleted.
+        is_deleted: whether it is deleted when it has ended.
+        then: what is done with its id after that; None: nothing.
         progress: what is done, which a client that is killed has written down.
     """
 
@@ -53,6 +54,7 @@ class Plan:
     starts_at: float
     words: Sequence[tuple[float, str]] = ()
     stop: tuple[float, Literal["cancel", "abort"]] | None = None
+    is_deleted: bool = False
     then: Plan | None = None
     progress: Literal["", "ended", "over"] = ""
 
@@ -77,7 +79,7 @@ class Client:
                 )
                 plan.progress = "ended"
             if plan.progress == "ended":
-                if plan.then is not None:
+                if plan.is_deleted:
                     await self._delete(plan)
                 plan.progress = "over"
             plan = plan.then
@@ -90,6 +92,8 @@ class Client:
                 # By now it may be the next one that has the id: which one it is, its input says.
                 input_id = await _insist(partial(_input_of, run))
             except TaskNotFound:
+                if plan.progress == "over" and plan.then is None:
+                    return
                 await asyncio.sleep(_PAUSE)
                 continue
             break

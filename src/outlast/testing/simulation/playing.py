@@ -29,6 +29,12 @@ WORKERS: Final = 3
 _OF_EACH: Final = 2
 """Runs of every world that work, and as many that talk."""
 
+_USED_AGAIN: Final = 0.7
+"""The share of the ids of deleted runs that are used again."""
+
+_FREE_FOR: Final = 25.0
+"""Seconds, at most, from a start to that of the next run under its id, if it has ended by then."""
+
 _CLIENTS: Final = {"starter", "caller", "reader"}
 
 _BEGIN_WITHIN: Final = 6.0
@@ -119,7 +125,10 @@ class _Stage:
             at = starts_at + chance.uniform(0.1, 12)
             plan.stop = at, chance.choice(("cancel", "abort"))
         if not generation and chance.random() < world.deleted:
-            plan.then = self._draw_plan(number, generation + 1, starts_at)
+            plan.is_deleted = True
+            if chance.random() < _USED_AGAIN:
+                later = starts_at + chance.uniform(0, _FREE_FOR)
+                plan.then = self._draw_plan(number, generation + 1, later)
         return plan
 
     # Playing
@@ -132,8 +141,8 @@ class _Stage:
                 simulation.open(f"worker{number}", **self._settings)
             takes_runs = self._chance.choice((True, False))
             led, again = self._plans[::2], self._plans[1::2]
-            seen = [plan for plan in self._plans if plan.then is None]
-            passing = [plan for plan in self._plans if plan.then is not None]
+            seen = [plan for plan in self._plans if not plan.is_deleted]
+            passing = [plan for plan in self._plans if plan.is_deleted]
             read = [*seen[:2], *passing[:2]]
             simulation.open("starter", self._leading(led), worker=takes_runs, **self._settings)
             simulation.open("caller", self._leading(again), worker=False, **self._settings)

@@ -61,7 +61,7 @@ class World:
         about: what there is much of.
         mix: how likely a run is of each task; two of each world work, and two talk, anyway.
         stopped: the share of the runs that somebody stops.
-        deleted: the share of the runs that are deleted, and whose id is used again.
+        deleted: the share of the runs that are deleted, and most of whose ids are used again.
         trouble: what befalls its processes.
         needs: what must have happened in a campaign.
         forbids: what must not happen in any of its worlds.
@@ -102,7 +102,7 @@ WORLDS: Final[Mapping[str, World]] = {
         stopped=0.3,
         deleted=0.7,
         # What was said to a run may arrive when another one has its id.
-        trouble=Trouble(odds=replace(NETWORK, late_request=0.04, late_by=(3.5, 30.0))),
+        trouble=Trouble(odds=replace(NETWORK, late_request=0.08, late_by=(3.5, 30.0))),
         needs=(*NEEDED, "deletions"),
     ),
     "calm": World(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -55,9 +56,12 @@ class Traits:
     Attributes:
         atomic: the changes of one `commit` stand or fall together; else they are written in order,
             up to the first that is refused.
+        sign_of: gives the file whose lock says that an owner lives, where there is one; who looks
+            after what an owner has started locks it, too (shared, by `fcntl.lockf`).
     """
 
     atomic: bool
+    sign_of: Callable[[str], Path | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

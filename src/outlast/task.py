@@ -34,6 +34,7 @@ from outlast.engine.definition import (
     TextOrFactory,
 )
 from outlast.engine.handles import TaskResult, TaskRun
+from outlast.engine.isolation.places import check_isolation
 from outlast.engine.retry import RetryPolicy, check_policy
 from outlast.engine.runs import Page, Runs, get
 from outlast.engine.settings import (
@@ -57,6 +58,7 @@ Out = TypeVar("Out")
 T = TypeVar("T")
 P = ParamSpec("P")
 
+Isolation = Literal["inline", "thread", "process"]
 EntryMode = Literal["fresh", "resumed", "steered", "recovered"]
 
 _ANY = codec.codec_for(Any, where="an item of a stream")
@@ -491,6 +493,7 @@ def task(
     retry: RetryPolicy | None = None,
     errors: Sequence[type[BaseException]] = (),
     max_recoveries: int = MAX_RECOVERIES,
+    isolation: Isolation | None = None,
     queue: str = "default",
     priority: int = 0,
     title: TextOrFactory = None,
@@ -508,6 +511,7 @@ def task(
     retry: RetryPolicy | None = None,
     errors: Sequence[type[BaseException]] = (),
     max_recoveries: int = MAX_RECOVERIES,
+    isolation: Isolation | None = None,
     queue: str = "default",
     priority: int = 0,
     title: TextOrFactory = None,
@@ -527,6 +531,10 @@ def task(
         errors: exception classes that a replay may bring back as themselves.
         max_recoveries: at how many deaths in a row, without a new checkpoint, of the process that
             runs it a run fails.
+        isolation: where handler and steps run. `"process"`: in a process of their own, which an
+            abort kills with all that it has started; the function must stand at the top level of a
+            module. Else an `async def` runs `"inline"`, in the worker's event loop, and a `def` in
+            a `"thread"`.
         queue: which workers take its runs.
         priority: larger ones go first.
         title: what its runs are called: a text, or a function of `(input, id)`.
@@ -536,7 +544,8 @@ def task(
 
     Raises:
         UsageError: a setting is out of range; or a type in the annotations would not come back from
-            JSON as it was: the message says which, and what to do.
+            JSON as it was, or a process of its own could not import the function: the message says
+            which, and what to do.
     """
     _check_orders(queue, priority, retry)
     _check_errors(errors)
@@ -546,7 +555,7 @@ def task(
         raise UsageError(f"max_recoveries is at least 1, not {max_recoveries!r}")
 
     def declare(function: Callable[..., Any]) -> Task[Any, Any]:
-        settings = _Settings(name, queue, priority, retry, tuple(errors), max_recoveries)
+        settings = _Settings(name, queue, priority, retry, tuple(errors), max_recoveries, isolation)
         definition = _define(function, settings, Labels(title, description, source, tags))
         TASKS.add(definition)
         return Task(definition)
@@ -583,6 +592,7 @@ class _Settings:
     retry: RetryPolicy | None
     errors: tuple[type[BaseException], ...]
     max_recoveries: int
+    isolation: Isolation | None
 
 
 def _define(function: Callable[..., Any], settings: _Settings, labels: Labels) -> Definition:
@@ -597,6 +607,7 @@ def _define(function: Callable[..., Any], settings: _Settings, labels: Labels) -
             f"the task {name!r} is a {kind}: its first parameter is an {needed}.TaskContext, not "
             f"{annotation!r}"
         )
+    check_isolation(name, function, settings.isolation, is_async=is_async)
     input_type = codec.type_argument(annotation, context_class)
     output_type = codec.result_annotation(function)
     return Definition(
@@ -612,6 +623,7 @@ def _define(function: Callable[..., Any], settings: _Settings, labels: Labels) -
         retry=settings.retry,
         errors=settings.errors,
         max_recoveries=settings.max_recoveries,
+        is_isolated=settings.isolation == "process",
         labels=labels,
     )
 

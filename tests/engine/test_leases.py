@@ -86,6 +86,22 @@ async def test_a_claimed_lease_counts_from_before_the_store_was_asked(machine: M
     assert await lost_at(leases, machine.system, asked_at=asked_at) < asked_at + TTL
 
 
+async def test_who_hears_of_a_renewal_may_let_go_of_the_lease(machine: Machine) -> None:
+    leases = Leases(SlowStore(machine.system, machine.clock, takes=0), machine.system, TTL)
+    ends: list[float] = []
+
+    def renewed(until: float) -> None:
+        ends.append(until)
+        leases.forget(LEASE)
+
+    now = machine.system.monotonic()
+    leases.keep(LEASE, now, lambda: None, renewed)
+    await leases.renew()
+    await leases.renew()
+
+    assert ends == [now + TTL]
+
+
 async def test_leases_of_runs_that_were_claimed_together_are_kept_one_by_one(
     machine: Machine,
 ) -> None:

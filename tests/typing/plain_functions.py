@@ -21,6 +21,15 @@ def bare(ctx: TaskContext[str]) -> int:
     return len(ctx.step("search", search, ctx.input, 3))
 
 
+@task(isolation="process")
+def isolated(ctx: TaskContext[str]) -> int:
+    return len(ctx.input)
+
+
+assert_type(isolated, Task[str, int])
+task(isolation="nowhere")  # type: ignore[call-overload]
+
+
 @task(name="settled", queue="slow")
 def with_settings(ctx: TaskContext[str]) -> list[str]:
     assert_type(ctx.input, str)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import ContextVar, copy_context
 from datetime import timedelta
 from types import TracebackType
@@ -20,6 +20,7 @@ from outlast.engine.client import Client
 from outlast.engine.clock import System
 from outlast.engine.definition import TASKS
 from outlast.engine.hints import Hints
+from outlast.engine.isolation.places import is_factory, opening_of
 from outlast.engine.payloads import MAX_PAYLOAD
 from outlast.engine.runs import Runs
 from outlast.engine.settings import seconds_of
@@ -73,7 +74,8 @@ class App:
                 raise UsageError(
                     f"a {what} has 1 to {MAX_NAME} characters, not {len(name)}: {name[:60]!r}"
                 )
-        self.url, self.resources, self.max_payload = url, resources, max_payload
+        self.url, self.max_payload = url, max_payload
+        self.resources = self._given = resources  # a factory's come when it is entered
         self._system = system or System()
         self._store = store or open_store(url, clock=self._system, namespace=namespace)
         self._has_worker, self._concurrency, self._queues = worker, concurrency, tuple(queues)
@@ -101,6 +103,8 @@ class App:
             variables = copy_context()
             variables.run(current.set, self)
             around = Surroundings(self._store, self._system, hints, variables, self.max_payload)
+            if is_factory(self._given):
+                self.resources = await stack.enter_async_context(_made_by(self._given))
             if self._has_worker:
                 self._worker = self._make_worker(around)
                 self._worker.open()
@@ -119,6 +123,7 @@ class App:
             concurrency=self._concurrency,
             lease=self._lease,
             grace=self._grace,
+            opening=opening_of(self.url, self.max_payload, self._given),
         )
 
     async def _close_worker(self) -> None:
@@ -170,6 +175,17 @@ class App:
     def runs(self) -> Runs:
         """The runs of the store, whatever their task."""
         return Runs(self.client)
+
+
+def _made_by(factory: Callable[[], Any]) -> AbstractAsyncContextManager[Any]:
+    made: Any = factory()
+    if not hasattr(made, "__aenter__"):
+        raise UsageError(
+            f"resources={factory!r} gives {made!r}: a factory returns an async context manager, "
+            "which each process enters once; anything else is given as an object"
+        )
+    entered: AbstractAsyncContextManager[Any] = made
+    return entered
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -228,7 +244,8 @@ def open(  # noqa: A001 - `outlast.open`
         grace: how long runs may go on after the app was left; then they are stopped and handed
             back.
         namespace: runs of another one are not seen.
-        resources: what handlers find in `ctx.resources`.
+        resources: what handlers find in `ctx.resources`: an object, or a function or class that
+            gives an async context manager, which each process enters once.
         max_payload: bytes of one input, output, outcome of a step, signal or item, as JSON.
 
     Raises:

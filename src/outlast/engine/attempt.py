@@ -44,7 +44,7 @@ log: Final = logging.getLogger("outlast")
 STOPS_WITHIN: Final = 1.0
 """Seconds that a handler has to end when it is stopped, twice; then it is abandoned."""
 
-_PUT_BACK_FOR: Final = 30.0
+PUT_BACK_FOR: Final = 30.0
 """Seconds for which a run rests after an error of our own."""
 
 
@@ -103,7 +103,7 @@ class Attempt:
         parker: Parker,
     ) -> None:
         self._around, self.record, self._definition = surroundings, record, definition
-        self._is_new = is_new  # made, and taken up, in one write
+        self._is_new = is_new  # it was taken up already: with the write that made it, or for us
         self._parker, self._may_park = parker, parker.may_park(record.key)
         self._stop: Stop | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -145,8 +145,7 @@ class Attempt:
             # Ours, not the handler's: the run is neither failed for it, nor tried in a hurry.
             log.exception("%s is put back: an error of outlast's own", record.key)
             if has_stopped := await self._clean_up_after_error():
-                due = self._around.system.wall() + _PUT_BACK_FOR
-                await self._write(lambda _: [HandedBack(due)], releases=True)
+                await self._hand_back(PUT_BACK_FOR)
             return has_stopped
         finally:
             record.close()
@@ -155,6 +154,11 @@ class Attempt:
                 self._turn.scope.close()
             # What is heard from now on concerns nobody.
             self._turn = self._waits = self._parking = self._found = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has, as far as is known."""
+        return self.record.run.outcome is not None
 
     def stop(self, stop: Stop) -> None:
         """End the attempt from outside; the first reason counts."""
@@ -311,8 +315,7 @@ class Attempt:
         elif stop is Stop.CANCELLED:
             await self._write(lambda run: [decisions.cancelled(run)], releases=has_stopped)
         elif stop is Stop.SHUTDOWN and has_stopped:
-            due = self._around.system.wall()
-            await self._write(lambda _: [HandedBack(due)], releases=True)
+            await self._hand_back()
         elif root is not None and stop is Stop.PARKED:
             await self._write_parked(root, has_stopped=has_stopped)
         return has_stopped
@@ -330,6 +333,11 @@ class Attempt:
             )
         # At an edge: a signal that came while the handler unwound must not be parked with it.
         await self._write(lambda run: [decisions.park(run, parked, now)], releases=has_stopped)
+
+    async def _hand_back(self, after: float = 0.0) -> None:
+        """Let any worker go on with the run, in so many seconds."""
+        due = self._around.system.wall() + after
+        await self._write(lambda _: [HandedBack(due)], releases=True)
 
     async def _write(self, decide: Decide, *, releases: bool) -> None:
         """Write what ends the attempt, unless the run has ended meanwhile."""
@@ -349,7 +357,10 @@ class Attempt:
                 error = unwritable
             else:
                 return lambda _: [decisions.returned(output)]
-        failure = error
+        return self._failed(error)
+
+    def _failed(self, failure: BaseException) -> Decide:
+        """Return what decides on an error of the handler's."""
 
         def failed(run: Run) -> Sequence[Decision]:
             if run.cancel is not None and isinstance(failure, asyncio.CancelledError):

@@ -41,6 +41,8 @@ class System:
 
     boot_session: tuple[str, str, str] = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
     """What tells macOS's start from every other."""
+    isolates: bool = True
+    """Whether handlers may run in processes of their own; those have clocks of their own, too."""
     looks_rarer_by: float = 1.0
     """How many times as long as usual nobody looks for what a hint should have told."""
     handlers: Threads

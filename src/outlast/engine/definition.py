@@ -40,6 +40,7 @@ class Definition:
         function: the handler; `make_context` gives it its `ctx`.
         input, output: how its values are written and read.
         errors: classes that a replay may bring back.
+        is_isolated: whether its handler runs in a process of its own.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Definition:
     retry: RetryPolicy | None = None
     errors: tuple[type[BaseException], ...] = ()
     max_recoveries: int = MAX_RECOVERIES
+    is_isolated: bool = False
     labels: Labels = field(default_factory=Labels)
 
 
@@ -89,6 +91,11 @@ class Registry:
         # The references themselves: going through the values takes several times as long.
         found = (each() for each in modules.valuerefs())
         return next((definition for definition in found if definition is not None), None)
+
+    def in_module(self, name: str, module: str) -> Definition | None:
+        """Return the task that this module declares under the name, whatever others declare."""
+        modules = self._by_module.get(name)
+        return None if modules is None else modules.get(module)
 
     def by_name(self) -> Mapping[str, Definition]:
         """Return every task.

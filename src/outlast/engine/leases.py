@@ -40,6 +40,7 @@ class _Kept:
     lease: Lease
     until: float  # by our monotonic clock, counted from before the store was asked
     lost: Callable[[], None]
+    renewed: Callable[[float], object]
 
 
 class Leases:
@@ -68,16 +69,24 @@ class Leases:
         if self._companion is not None:
             await self._companion
 
-    def keep(self, lease: Lease, asked_at: float, lost: Callable[[], None]) -> None:
+    def keep(
+        self,
+        lease: Lease,
+        asked_at: float,
+        lost: Callable[[], None],
+        renewed: Callable[[float], object] = lambda _: None,
+    ) -> None:
         """Renew the lease from now on, and call `lost` in the worker's loop when that fails.
 
         Args:
             lease: as it was taken.
             asked_at: our monotonic clock before the store was asked for it.
             lost: called at most once, and not after `forget`.
+            renewed: called in the thread that renews, with the new end by our monotonic clock; it
+                may be called once more after `forget`.
         """
         with self._lock:
-            self._kept[_place(lease)] = _Kept(lease, asked_at + self.ttl, lost)
+            self._kept[_place(lease)] = _Kept(lease, asked_at + self.ttl, lost, renewed)
 
     def forget(self, lease: Lease) -> None:
         """Renew this lease no more; it was given back, or is left to its end."""
@@ -147,9 +156,11 @@ class Leases:
             return False
         still = {*map(_place, held)}
         with self._lock:
-            for place in still:
-                if kept := self._kept.get(place):
-                    kept.until = now + self.ttl
+            renewed = [kept for place in still if (kept := self._kept.get(place))]
+            for kept in renewed:
+                kept.until = now + self.ttl
+        for kept in renewed:
+            kept.renewed(now + self.ttl)
         self._drop(place for place in asked if place not in still)
         return True
 

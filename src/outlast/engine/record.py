@@ -27,7 +27,7 @@ from outlast.model.events import (
     encode,
 )
 from outlast.model.run import Run, fold
-from outlast.store import Store
+from outlast.store import Reading, Store
 
 T = TypeVar("T")
 
@@ -56,7 +56,18 @@ class Record:
     key: str
     first: int
 
-    def __init__(self, store: Store, system: System, head: Head, run: Run) -> None:
+    def __init__(
+        self, store: Store, system: System, head: Head, run: Run, *, writer: str = ""
+    ) -> None:
+        """Begin under the head's lease.
+
+        Args:
+            store: where the journal is.
+            system: the machine.
+            head: of the journal, with our lease.
+            run: what is known of its entries; it is changed in place.
+            writer: tells apart those that write under one lease, one after the other.
+        """
         assert head.lease is not None
         self.run, self.facts = run, head.facts
         self.key, self.first = head.key, head.first
@@ -66,7 +77,7 @@ class Record:
         self.behind: Callable[[], None] = _nothing
         self._awaiting_end: set[asyncio.Future[None]] = set()
         self._store, self._system = store, system
-        self._count = 0
+        self._ids, self._count = f"{self.fence.id}{writer and '.'}{writer}", 0
         self._waiting: list[tuple[tuple[Decision | Late, ...], asyncio.Future[bool]]] = []
         self._turn = asyncio.Lock()  # one write at a time
         self._writer: asyncio.Task[None] | None = None
@@ -101,21 +112,32 @@ class Record:
                 heard = self._heard
                 await self._refresh()
 
+    async def read_all(self) -> Reading:
+        """Return what somebody needs who goes on with the run in our place.
+
+        Raises:
+            Fenced: the lease is over.
+        """
+        reading, _ = await self._read(None)
+        return reading
+
     async def _refresh(self) -> None:
         known = self.run.revision
         # From the newest snapshot on, the first time.
-        reading = await self._ask(
-            lambda: self._store.read(self.key, known or None, types=FOLDED_TYPES)
-        )
+        reading, head = await self._read(known or None)
+        fold((entry for entry in reading.entries if entry.revision > known), self.run)
+        self._reach(head)
+        self.changed()
+
+    async def _read(self, after: int | None) -> tuple[Reading, Head]:
+        reading = await self._ask(lambda: self._store.read(self.key, after, types=FOLDED_TYPES))
         head = reading.head
         if head is None or head.first != self.first:
             raise Fenced(self.key, self.fence, None)
         # Of the same instant as the entries: a successor's are none of ours to decide on.
         if head.fence != self.fence and not head.closed:
             raise Fenced(self.key, self.fence, head.fence)
-        fold((entry for entry in reading.entries if entry.revision > known), self.run)
-        self._reach(head)
-        self.changed()
+        return reading, head
 
     async def read_stream(
         self, after: int = 0, *, limit: int | None = None, last: int | None = None
@@ -311,7 +333,7 @@ class Record:
 
     def _next_id(self) -> str:
         self._count += 1
-        return f"{self.fence.id}.{self._count}"
+        return f"{self._ids}.{self._count}"
 
 
 def _nothing() -> None:

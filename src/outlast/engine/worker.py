@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlast.engine.attempt import Attempt, Stop, Surroundings
 from outlast.engine.definition import TASKS
+from outlast.engine.isolation.attempt import IsolatedAttempt
+from outlast.engine.isolation.children import Children
 from outlast.engine.leases import Leases
 from outlast.engine.parking import Parker
 from outlast.engine.record import Record
@@ -19,6 +22,7 @@ from outlast.store import Hint, Lane
 
 if TYPE_CHECKING:
     from outlast.engine.definition import Definition
+    from outlast.engine.isolation.wire import Message
 
 log: Final = logging.getLogger("outlast")
 
@@ -51,7 +55,9 @@ class Worker:
         concurrency: int,
         lease: float,
         grace: float,
+        opening: Message | None = None,
     ) -> None:
+        """Take nothing yet; `opening` is what processes for isolated handlers are told."""
         self.owner, self.lease, self.grace = owner, lease, grace
         self._around, self._queues, self._concurrency = surroundings, tuple(queues), concurrency
         self._leases = Leases(surroundings.store, surroundings.system, lease)
@@ -63,6 +69,7 @@ class Worker:
         self._complaint = ""  # of the store, that was logged last
         self._loop: asyncio.Task[None] | None = None
         self._parker = Parker(surroundings.system)
+        self._children = Children(surroundings.system, self._sign, lambda: {"open": opening})
         self._unlisten = surroundings.hints.listen_to_all(self._hear)
 
     def open(self) -> None:
@@ -90,7 +97,12 @@ class Worker:
             self._wake.clear()
             await system.wait(self._wake, min(left, _RESTS_AFTER) if left > 0 else _RESTS_AFTER)
         self._parker.close()
+        await self._children.close()
         await self._leases.close()
+
+    def _sign(self) -> Path | None:
+        """Return the file whose lock says that we live."""
+        return self._around.store.traits.sign_of(self.owner)
 
     @property
     def attempts(self) -> Sequence[Attempt]:
@@ -190,12 +202,27 @@ class Worker:
     ) -> None:
         assert head.lease is not None
         record = Record(self._around.store, self._around.system, head, run)
-        attempt = Attempt(self._around, record, definition, is_new=is_new, parker=self._parker)
-        self._leases.keep(head.lease, asked_at, lambda: attempt.stop(Stop.LEASE_LOST))
-        task = self._around.system.spawn(self._run(head, record, attempt), f"run {head.key}")
+        attempt: Attempt
+        renewed: Callable[[float], object] = _let_pass
+        if definition.is_isolated and self._around.system.isolates:
+            attempt = isolated = IsolatedAttempt(
+                self._around,
+                record,
+                definition,
+                is_new=is_new,
+                parker=self._parker,
+                head=head,
+                children=self._children,
+                until=asked_at + self.lease,
+            )
+            renewed = isolated.extend
+        else:
+            attempt = Attempt(self._around, record, definition, is_new=is_new, parker=self._parker)
+        self._leases.keep(head.lease, asked_at, lambda: attempt.stop(Stop.LEASE_LOST), renewed)
+        task = self._around.system.spawn(self._run(head, attempt), f"run {head.key}")
         self._active[head.key] = attempt, task
 
-    async def _run(self, head: Head, record: Record, attempt: Attempt) -> None:
+    async def _run(self, head: Head, attempt: Attempt) -> None:
         assert head.lease is not None
         try:
             await attempt.run()
@@ -205,12 +232,12 @@ class Worker:
             log.exception("%s is left to the end of its lease: an error of outlast's own", head.key)
         finally:
             self._leases.forget(head.lease)
-            self._parker.forget(attempt, has_ended=record.run.outcome is not None)
+            self._parker.forget(attempt, has_ended=attempt.has_ended)
             if self._active.get(head.key, (None,))[0] is attempt:
                 del self._active[head.key]
             # A run that has ended leaves a place, which is worth a look at the store only if there
             # was too little room before; one that has not may be due again.
-            if self._may_have_left or record.run.outcome is None or self._is_closing:
+            if self._may_have_left or not attempt.has_ended or self._is_closing:
                 self._wake.set()
 
     def _hear(self, hint: Hint) -> None:
@@ -218,3 +245,7 @@ class Worker:
         is_own = hint.key in self._active or hint.key in self._reserved
         if not is_own and not hint.closed:
             self._wake.set()
+
+
+def _let_pass(_: float) -> None:
+    """Do nothing when a lease is renewed: nobody else counts on it."""

@@ -78,7 +78,7 @@ def test_one_that_lives_in_this_process_is_never_taken_for_dead(signs: LockFiles
 
 
 def test_a_sign_that_nobody_holds_is_that_of_a_dead_owner(signs: LockFiles, tmp_path: Path) -> None:
-    signs._path("gone").write_text("gone", encoding="utf-8")
+    signs.path("gone").write_text("gone", encoding="utf-8")
 
     assert signs.dead() == ["gone"]
     assert LockFiles(tmp_path / "owners").dead() == ["gone"]  # its lock is this process's, too

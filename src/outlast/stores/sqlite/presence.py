@@ -52,7 +52,7 @@ class LockFiles:
 
     def hold(self, owner: str) -> None:
         """Lock a new file, write the owner's name into it, and only then let others see it."""
-        path = self._path(owner)
+        path = self.path(owner)
         with _held.lock:
             if path in _held.files:
                 return
@@ -70,7 +70,7 @@ class LockFiles:
 
     def release(self, owner: str, *, remains: bool) -> None:
         """Remove the file, then let go of it, unless something of the owner remains."""
-        path = self._path(owner)
+        path = self.path(owner)
         with _held.lock:
             if remains or path not in _held.files:
                 return
@@ -97,7 +97,7 @@ class LockFiles:
             return
         size = os.fstat(descriptor).st_size
         owner = os.pread(descriptor, size, 0).decode(errors="replace")
-        if path == self._path(owner):
+        if path == self.path(owner):
             self._graves[path] = owner, descriptor
         else:  # it was never written whole, so that there is no lease either
             path.unlink(missing_ok=True)
@@ -105,7 +105,7 @@ class LockFiles:
 
     def forget(self, owner: str) -> None:
         """Remove the dead owner's file, and let go of it."""
-        path = self._path(owner)
+        path = self.path(owner)
         path.unlink(missing_ok=True)
         os.close(self._graves.pop(path)[1])
 
@@ -115,7 +115,8 @@ class LockFiles:
             _, (_, descriptor) = self._graves.popitem()
             os.close(descriptor)
 
-    def _path(self, owner: str) -> Path:
+    def path(self, owner: str) -> Path:
+        """Return where the sign of the owner is, or would be."""
         digest = hashlib.sha256(owner.encode()).hexdigest()
         return self._directory / (digest[:32] + _SUFFIX)
 

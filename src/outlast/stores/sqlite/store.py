@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from outlast.errors import Unavailable, UsageError
 from outlast.store import Traits
@@ -15,16 +15,17 @@ from outlast.stores.sqlite.calls import MAX_WAITING, PATIENCE, Counter, Patience
 from outlast.stores.sqlite.file import acquire, release
 from outlast.stores.sqlite.ledger import Ledger
 from outlast.stores.sqlite.pages import Extent, read_journal, scan_heads
+from outlast.stores.sqlite.presence import LockFiles, Presence
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from outlast.journal import Change, Head, Lease
     from outlast.store import Claimed, Clock, Lane, Listener, Query, Reading, Scanned
     from outlast.stores.sqlite.file import OpenFile, Synchronous
-    from outlast.stores.sqlite.presence import Presence
 
 Answer = TypeVar("Answer")
 Desk = TypeVar("Desk")
@@ -32,8 +33,6 @@ Desk = TypeVar("Desk")
 
 class SQLiteStore:
     """Journals of a namespace in one SQLite file."""
-
-    traits: Final = Traits(atomic=True)
 
     def __init__(
         self,
@@ -63,6 +62,14 @@ class SQLiteStore:
         self._synchronous: Synchronous = synchronous
         self._presence, self._patience = presence, patience
         self._entered: _Entered | None = None
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(atomic=True, sign_of=self._sign_of)
+
+    def _sign_of(self, owner: str) -> Path | None:
+        presence = self._entered and self._entered.presence
+        return presence.path(owner) if isinstance(presence, LockFiles) else None
 
     async def __aenter__(self) -> Self:
         if self._entered:

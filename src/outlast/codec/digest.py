@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from outlast.codec import paths
-from outlast.codec.plain import Json, is_short, to_text
+from outlast.codec.plain import Json, is_short, to_bytes, to_text
 
 _LEVELS: Final = 100
 _LENGTH: Final = 16
@@ -26,7 +26,7 @@ def digest(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     It tells overlapping steps of one name apart, no more: unequal arguments may share a digest.
     """
     form: Json = [_form(list(args), _LEVELS), _form(dict(kwargs), _LEVELS)]
-    return hashlib.blake2b(to_text(form).encode(), digest_size=_LENGTH).hexdigest()
+    return hashlib.blake2b(to_bytes(form), digest_size=_LENGTH).hexdigest()
 
 
 def _form(value: Any, levels: int) -> Json:

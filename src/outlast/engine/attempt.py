@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -116,8 +116,7 @@ class Attempt:
         self._is_asked_to_shut_down = False
         record.changed, record.behind = self._take_note, self.look
         # From now on, not from the first entry on: a signal may follow a start at once.
-        self._listening = ExitStack()
-        self._listening.enter_context(surroundings.hints.listening(record.key, self._hear))
+        self._stop_listening = surroundings.hints.listen(record.key, self._hear)
 
     async def run(self) -> bool:
         """Take the run up, enter its handler, and write what comes of it.
@@ -149,7 +148,7 @@ class Attempt:
             return has_stopped
         finally:
             record.close()
-            self._listening.close()
+            self._stop_listening()
             if self._turn is not None:
                 self._turn.scope.close()
             # What is heard from now on concerns nobody.

@@ -26,6 +26,7 @@ from outlast.engine.threads import Threads
 T = TypeVar("T")
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_SHIFTS = range(0, 65, 5)
 
 
 class Timer(Protocol):
@@ -168,7 +169,7 @@ class System:
     def draw_name(self) -> str:
         """Return 13 letters and digits that nobody else has drawn (65 bits)."""
         bits = self._random.getrandbits(65)
-        return "".join(_ALPHABET[bits >> shift & 31] for shift in range(0, 65, 5))
+        return "".join([_ALPHABET[bits >> shift & 31] for shift in _SHIFTS])
 
     def draw_factor(self, share: float) -> float:
         """Return a number within `share` of 1."""

@@ -29,18 +29,27 @@ class Hints:
             for listener in list(self._by_key.get(key, {}).values()):
                 listener(hint)
 
-    @contextmanager
-    def listening(self, key: str, listener: Listener) -> Generator[None]:
-        """Call `listener` when this journal may have changed."""
+    def listen(self, key: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` when this journal may have changed; return what ends that."""
         mark = object()
         self._by_key[key][mark] = listener
-        try:
-            yield
-        finally:
+
+        def stop() -> None:
             listeners = self._by_key[key]
             del listeners[mark]
             if not listeners:
                 del self._by_key[key]
+
+        return stop
+
+    @contextmanager
+    def listening(self, key: str, listener: Listener) -> Generator[None]:
+        """Call `listener` when this journal may have changed."""
+        stop = self.listen(key, listener)
+        try:
+            yield
+        finally:
+            stop()
 
     @contextmanager
     def changes(self, key: str) -> Generator[asyncio.Event]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from outlast.codec import Json, to_text
+from outlast.codec import Json
+from outlast.codec.plain import to_bytes
 from outlast.errors import InputTooLarge
 
 MAX_PAYLOAD: Final = 64 * 1024 * 1024
@@ -17,7 +18,7 @@ def check_size(data: Json, limit: int, what: str) -> None:
     Raises:
         InputTooLarge: it has more than `limit` bytes as JSON.
     """
-    size = len(to_text(data).encode())
+    size = len(to_bytes(data))
     if size > limit:
         raise InputTooLarge(
             f"{what} has {size} bytes, and max_payload is {limit}; keep it elsewhere and pass "

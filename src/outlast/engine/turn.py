@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar
@@ -80,7 +79,7 @@ class Turn:
         self.stop_reason: StopReason | None = None
         self.thrown: BaseException | None = None
         self.lost: Callable[[], None] = lambda: None
-        self._names: Counter[tuple[Kind, str]] = Counter()
+        self._names: dict[tuple[Kind, str], int] = {}  # how often each was called
         self._calls_since = 0
         self._threads: dict[object, int] = {}  # by a mark: its identity
         self._asking: set[int] = set()  # threads that wait for a call of their `ctx`
@@ -103,8 +102,8 @@ class Turn:
                 f"the name of a {kind} is a str of 1 to {MAX_NAME} characters without '#', not "
                 f"{name!r}"
             )
-        self._names[kind, name] += 1
-        return self._names[kind, name]
+        number = self._names[kind, name] = self._names.get((kind, name), 0) + 1
+        return number
 
     async def check(self, call: str) -> None:
         """Raise what was thrown into the turn, if anything; refuse a call from inside a step."""

@@ -19,7 +19,7 @@ from outlast.stores.sqlite.presence import LockFiles, Presence
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -182,13 +182,13 @@ class _Entered:
         self._owners: set[str] = set()
         self._is_left = False
 
-    async def write(self, work: Callable[[Ledger], Answer]) -> Answer:
+    def write(self, work: Callable[[Ledger], Answer]) -> Awaitable[Answer]:
         """Have the work done by the thread that writes."""
-        return await self._ask(self.file.writer.calls, work, self._complain_of_writer)
+        return self._ask(self.file.writer.calls, work, self._complain_of_writer)
 
-    async def read(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    def read(self, work: Callable[[sqlite3.Connection], Answer]) -> Awaitable[Answer]:
         """Have the work done by a thread that reads."""
-        return await self._ask(self.file.readers.calls, work, self._complain_of_readers)
+        return self._ask(self.file.readers.calls, work, self._complain_of_readers)
 
     async def _ask(
         self,

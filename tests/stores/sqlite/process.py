@@ -21,7 +21,7 @@ from typing import Any
 
 from outlast.engine.clock import System
 from outlast.errors import OutlastError
-from outlast.journal import Change, Claim, Draft
+from outlast.journal import Change, Claim, Draft, Head
 from outlast.store import Lane
 from outlast.stores.sqlite import SQLiteStore
 from outlast.stores.sqlite.ledger import Ledger
@@ -124,10 +124,19 @@ async def claim(store: SQLiteStore) -> None:
     await told()
 
 
-async def take(store: SQLiteStore) -> None:
+async def take(store: SQLiteStore) -> Head:
     """Take a lease for an hour."""
     [head] = await store.commit(create("held", claim=Claim(f"process {os.getpid()}", 3600.0, "f")))
     tell(owner=head.lease and head.lease.owner)
+    return head
+
+
+async def write_late(store: SQLiteStore) -> None:
+    """Take a lease, and write under it when told to."""
+    head = await take(store)
+    late = Change(key="held", id="late", entries=(Draft("late", "1"),), fence=head.fence)
+    await told()
+    tell(said=await tried(lambda: store.commit(late)))
 
 
 async def claim_and_fork(store: SQLiteStore) -> None:
@@ -214,7 +223,7 @@ ROLES = {
     role.__name__: role
     for role in (
         *(write, keep_writing, stay_inside, fork_inside, delete),
-        *(claim, claim_and_fork, use_in_child, fill, run_out_of_descriptors),
+        *(claim, write_late, claim_and_fork, use_in_child, fill, run_out_of_descriptors),
     )
 }
 

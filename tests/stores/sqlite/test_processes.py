@@ -16,7 +16,7 @@ import pytest
 
 from outlast.engine.clock import System
 from outlast.errors import Unavailable
-from outlast.journal import Claim, Head
+from outlast.journal import FORCE, Change, Claim, Head
 from outlast.store import Hint
 from outlast.stores.sqlite import SQLiteStore
 from outlast.stores.sqlite.presence import LockFiles
@@ -297,6 +297,22 @@ async def test_a_lease_ends_with_the_process_that_holds_it(start: Start, opened:
     assert none.next_in > 3000
     assert [held.key for held in claimed.heads] == ["held"]
     assert owner == f"process {process.pid}"
+
+
+async def test_a_lease_that_another_process_took_back_is_over(start: Start, opened: Opened) -> None:
+    """No entry says so: whoever held it must see the head, not what it has of it in mind."""
+    store = await opened()
+    process = await start("write_late")
+    await process.says()
+    await store.commit(Change(key="held", id="by force", fence=FORCE, release=True))
+
+    process.tell()
+    late = await process.says()
+
+    assert late["said"].startswith("Fenced")
+    head = (await store.read("held")).head
+    assert head is not None
+    assert head.revision == 1
 
 
 async def test_a_child_that_was_forked_off_keeps_no_lease_alive(

@@ -158,8 +158,8 @@ DEFECTS = [
         "            if False:",
     ),
     Defect("any revision is deleted", memory, "if head.revision != expect:", "if False:"),
-    Defect("the floor is not raised", memory, "max(self._floor, head.revision)", "self._floor"),
-    Defect("the floor falls", memory, "max(self._floor, head.revision)", "head.revision"),
+    Defect("the floor is not raised", memory, "max(self._floor + 1, head.revision)", "self._floor"),
+    Defect("the floor falls", memory, "max(self._floor + 1, head.revision)", "head.revision"),
     Defect(
         "a start of the machine ends no lease",
         memory,

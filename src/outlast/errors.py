@@ -7,6 +7,7 @@
     │   └── Unavailable   no answer from the store       → say it again, with the same id
     ├── TaskError
     │   ├── TaskFailed  TaskCancelled  TaskAborted  TaskTimedOut  TaskConflict  TaskNotFound
+    │   ├── SteeringQueueFull  LastInputMismatch
     │   └── StepFailed  StepMismatch  StepUnknown
     ├── UsageError        the caller's mistake: also a ValueError
     └── CodecError        a payload cannot be written or read
@@ -153,6 +154,24 @@ class TaskTimedOut(TaskError):
 
 class TaskConflict(TaskError):
     """What was asked does not fit the run: another input, another task, or an ended run."""
+
+
+class SteeringQueueFull(TaskError):
+    """A run was given one input too many: so many wait already."""
+
+
+class LastInputMismatch(TaskError):
+    """The newest input of a run is another one than its giver took for granted.
+
+    Attributes:
+        actual: the id of that input.
+    """
+
+    actual: str
+
+    def __init__(self, message: str, actual: str) -> None:
+        super().__init__(message)
+        self.actual = actual
 
 
 class TaskNotFound(TaskError, KeyError):

@@ -10,8 +10,8 @@ import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import copy_context
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from outlast.engine.belongings import turn_of
 from outlast.errors import Unwound
@@ -62,6 +62,10 @@ class _Bridge:
         if not answer.done():
             raise self._turn.thrown or Unwound("the app was left")
         return answer.result()
+
+    def leave(self, call: Callable[[], Coroutine[Any, Any, NoReturn]]) -> NoReturn:
+        """Make a call that unwinds whoever waits for it."""
+        raise AssertionError(self.ask(call))
 
 
 def _tell(task: asyncio.Task[T], answer: concurrent.futures.Future[T]) -> None:
@@ -162,7 +166,7 @@ class TaskContext(Generic[In]):
 
     @property
     def input(self) -> In:
-        """What the run was started with."""
+        """What the turn has taken up: what the run was started with, or given since."""
         return self._context.input
 
     @property
@@ -174,6 +178,26 @@ class TaskContext(Generic[In]):
     def entry_mode(self) -> EntryMode:
         """How the handler was entered this time."""
         return self._context.entry_mode
+
+    @property
+    def was_steered(self) -> bool:
+        """Whether the turn began with an input that was given while the run was at work."""
+        return self._context.was_steered
+
+    @property
+    def previous_input(self) -> In | None:
+        """The input of the turn before; None in the first."""
+        return self._context.previous_input
+
+    @property
+    def pending_inputs(self) -> tuple[In, ...]:
+        """The inputs that wait, oldest first, as far as they are known here."""
+        return self._context.pending_inputs
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the turn times out; None: never."""
+        return self._context.deadline
 
     @property
     def attempt(self) -> int:
@@ -227,6 +251,22 @@ class TaskContext(Generic[In]):
     def emit(self, value: Any) -> None:
         """Add an item, plain JSON, to the run's stream; see `outlast.TaskContext.emit`."""
         self._bridge.ask(lambda: self._context.emit(value))
+
+    def next_input(self) -> In | None:
+        """Take the oldest input that was given meanwhile; see `outlast.TaskContext.next_input`."""
+        return self._bridge.ask(self._context.next_input)
+
+    def suspend(self, reason: str | None = None, output: Any = None) -> NoReturn:
+        """End the turn, and let the run rest; see `outlast.TaskContext.suspend`."""
+        self._bridge.leave(lambda: self._context.suspend(reason, output))
+
+    def continue_with(self, input: In) -> NoReturn:
+        """End the turn, and begin the next one; see `outlast.TaskContext.continue_with`."""
+        self._bridge.leave(lambda: self._context.continue_with(input))
+
+    def exit_for_recovery(self) -> NoReturn:
+        """Give the run back; see `outlast.TaskContext.exit_for_recovery`."""
+        self._bridge.leave(self._context.exit_for_recovery)
 
 
 __all__ = ["Flag", "Step", "TaskContext"]

@@ -6,16 +6,18 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
     Literal,
+    NoReturn,
     ParamSpec,
     Protocol,
     TypeVar,
     cast,
+    get_args,
     get_origin,
     overload,
 )
@@ -26,14 +28,16 @@ from outlast.engine.attempt import Calls
 from outlast.engine.belongings import turn_of
 from outlast.engine.client import Client, check_id, key_of
 from outlast.engine.definition import (
-    MAX_RECOVERIES,
+    CANCEL_GRACE,
     TASKS,
     Definition,
     Labels,
     TagsOrFactory,
     TextOrFactory,
+    TurnError,
 )
 from outlast.engine.handles import TaskResult, TaskRun
+from outlast.engine.inputs import Conditions
 from outlast.engine.isolation.places import check_isolation
 from outlast.engine.retry import RetryPolicy, check_policy
 from outlast.engine.runs import Page, Runs, get
@@ -42,6 +46,7 @@ from outlast.engine.settings import (
     MAX_SOURCE,
     MAX_TITLE,
     check_name,
+    seconds_of,
     tags_of,
     text_of,
 )
@@ -49,6 +54,9 @@ from outlast.engine.steps import StepOptions
 from outlast.engine.turn import StopReason, inside
 from outlast.errors import UsageError
 from outlast.model.events import Created, Status
+from outlast.model.run import Input
+from outlast.model.terms import MAX_RECOVERIES
+from outlast.model.turns import MAX_PENDING
 
 if TYPE_CHECKING:
     from outlast.sync import TaskContext as SyncTaskContext
@@ -60,6 +68,7 @@ P = ParamSpec("P")
 
 Isolation = Literal["inline", "thread", "process"]
 EntryMode = Literal["fresh", "resumed", "steered", "recovered"]
+SteeringMode = Literal["reject", "queue", "interrupt", "rollback", "inject"]
 
 _ANY = codec.codec_for(Any, where="an item of a stream")
 
@@ -147,9 +156,12 @@ class TaskContext(Generic[In]):
         self._calls, self._turn, self._app = calls, calls.turn, app
         self.cancel, self.shutdown = calls.turn.cancel, calls.turn.shutdown
         self.step = Step(calls, StepOptions())
-        self._input = cast(
-            "In", calls.turn.definition.input.load(calls.turn.run.start.input, root="input")
-        )
+        input = calls.turn.run.input
+        assert input is not None  # a turn has taken it up
+        self._input_id, self._input = input.id, self._load(input)
+
+    def _load(self, input: Input) -> In:
+        return cast("In", self._turn.definition.input.load(input.value, root="input"))
 
     @property
     def id(self) -> str:
@@ -159,7 +171,7 @@ class TaskContext(Generic[In]):
     @property
     def input_id(self) -> str:
         """The id of the input."""
-        return self._turn.run.start.input_id
+        return self._input_id
 
     @property
     def name(self) -> str:
@@ -168,7 +180,7 @@ class TaskContext(Generic[In]):
 
     @property
     def input(self) -> In:
-        """What the run was started with."""
+        """What the turn has taken up: what the run was started with, or given since."""
         return self._input
 
     @property
@@ -178,8 +190,38 @@ class TaskContext(Generic[In]):
 
     @property
     def entry_mode(self) -> EntryMode:
-        """How the handler was entered this time, `recovered` after a crash or a hand-back."""
-        return "recovered" if self._turn.run.is_recovered else "fresh"
+        """How the handler was entered this time.
+
+        `recovered` after a crash or a hand-back; else as the turn began: `fresh` with its run,
+        `resumed` after a suspension or by `continue_with`, `steered` by an input that was given
+        while the run was at work.
+        """
+        run = self._turn.run
+        if run.is_recovered:
+            return "recovered"
+        return "resumed" if run.mode == "continued" else run.mode
+
+    @property
+    def was_steered(self) -> bool:
+        """Whether the turn began with an input that was given while the run was at work."""
+        return self._turn.run.mode == "steered"
+
+    @property
+    def previous_input(self) -> In | None:
+        """The input of the turn before; None in the first."""
+        previous = self._turn.run.previous
+        return None if previous is None else self._load(previous)
+
+    @property
+    def pending_inputs(self) -> tuple[In, ...]:
+        """The inputs that wait, oldest first, as far as they are known here."""
+        return tuple(map(self._load, self._turn.run.inputs))
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the turn times out; None: never."""
+        deadline = self._turn.run.deadline
+        return None if deadline is None else datetime.fromtimestamp(deadline, UTC)
 
     @property
     def attempt(self) -> int:
@@ -252,17 +294,75 @@ class TaskContext(Generic[In]):
         data = self._app.client.dump(_ANY, value, f"an item of run {self.id!r}", "item")
         await self._calls.emission.emit(data)
 
+    async def next_input(self) -> In | None:
+        """Take the oldest input that was given while the turn runs; None where there is none.
+
+        It never waits. With `steering="inject"` only; the turn answers whoever gave the input, too.
+        """
+        input = await self._calls.steering.next_input()
+        return None if input is None else self._load(input)
+
+    async def suspend(self, reason: str | None = None, output: Any = None) -> NoReturn:
+        """End the turn, and let the run rest until its next input, which begins the next turn.
+
+        Whoever gave the turn's input gets `output`, and `reason` as `suspension_reason`. This call
+        does not return: it unwinds the handler.
+
+        Raises:
+            CodecError: the output cannot be written; the turn goes on.
+        """
+        data = None
+        if output is not None:
+            codec = self._turn.definition.output
+            data = self._app.client.dump(codec, output, f"the output of run {self.id!r}", "output")
+        await self._calls.steering.suspend(data, reason)
+
+    async def continue_with(self, input: In) -> NoReturn:
+        """End the turn, and begin the next one with this input, before any that waits.
+
+        Whoever gave the turn's input waits on. The next turn has checkpoints, attempts and a
+        timeout of its own. This call does not return: it unwinds the handler.
+
+        Raises:
+            CodecError: the input cannot be written; the turn goes on.
+        """
+        codec = self._turn.definition.input
+        data = self._app.client.dump(codec, input, f"the input of run {self.id!r}", "input")
+        await self._calls.steering.continue_with(data)
+
+    async def exit_for_recovery(self) -> NoReturn:
+        """Give the run back as a worker does that shuts down; any worker enters it as `recovered`.
+
+        This call does not return: it unwinds the handler.
+        """
+        await self._calls.steering.exit_for_recovery()
+
 
 @dataclass(frozen=True, slots=True)
 class _Overrides:
     queue: str | None = None
     priority: int | None = None
+    timeout: timedelta | None = None
     retry: RetryPolicy | None = None
+    cancel_grace: timedelta | None = None
+    max_pending: int | None = None
     title: TextOrFactory = None
     description: TextOrFactory = None
     source: TextOrFactory = None
     tags: TagsOrFactory = None
     app: App | None = None
+
+    def stored(self) -> dict[str, Any]:
+        """Return what holds wherever the run is."""
+        settings: dict[str, Any] = {
+            "retry": self.retry and self.retry.to_json(),
+            "timeout": self.timeout and self.timeout.total_seconds(),
+            "cancel_grace": None
+            if self.cancel_grace is None
+            else self.cancel_grace.total_seconds(),
+            "max_pending": self.max_pending,
+        }
+        return {name: value for name, value in settings.items() if value is not None}
 
 
 class Task(Generic[In, Out]):
@@ -284,25 +384,32 @@ class Task(Generic[In, Out]):
         *,
         id: str | None = None,
         input_id: str | None = None,
+        if_last_input_id: str | None = None,
         session_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         delay: timedelta | None = None,
     ) -> TaskRun[Out]:
-        """Accept a run, and return its handle; when this returns, it survives any crash.
+        """Accept an input, and return its handle; when this returns, it survives any crash.
 
-        An id names one run, whatever its task. Said again with an equal input, it joins the run
-        that is there, running or long ended.
+        An id names one run, whatever its task. Where there is none, it is made. An input that is
+        said again, by its `input_id` or, where `steering="reject"`, by its value, joins the run
+        that is there, running or long ended. Another one begins the next turn of a run that is
+        suspended; of one that is running, it does what the task's `steering` says.
 
         Args:
             input: for `ctx.input`.
             id: of 1 to 200 characters; None: a new UUIDv7.
             input_id: names the input; None: a new UUIDv7.
+            if_last_input_id: what the newest input of the run must be for this one to be taken.
             session_id: for `ctx.session_id`, and to find the run by.
             tags: beside those of the task.
             delay: how long to wait at least before it begins.
 
         Raises:
-            TaskConflict: another task, or another input, is stored under the id.
+            TaskConflict: another task is stored under the id, or another input under the
+                `input_id`; or the run takes no other input: it has ended, or rejects them.
+            SteeringQueueFull: `max_pending` inputs wait.
+            LastInputMismatch: the newest input is another one; `actual` says which.
             CodecError: the input cannot be written; nothing is stored.
             UsageError: an argument is out of range; or, inside a handler and outside of its steps,
                 the id is missing: a replay would start another run.
@@ -316,7 +423,11 @@ class Task(Generic[In, Out]):
                 )
             id = client.around.system.draw_id()
         check_id(id)
-        for what, name in (("an input_id", input_id), ("a session_id", session_id)):
+        for what, name in (
+            ("an input_id", input_id),
+            ("an if_last_input_id", if_last_input_id),
+            ("a session_id", session_id),
+        ):
             if name is not None:
                 check_name(what, name)
         _check_delay(delay)
@@ -329,8 +440,16 @@ class Task(Generic[In, Out]):
             tags=tags,
             delay=delay,
         )
-        seen = await client.start(created, id, is_delayed=bool(delay))
-        return TaskRun(client, seen.head, self._definition)
+        own, stored = self._definition, created.options
+        conditions = Conditions(
+            own.steering,
+            stored.get("max_pending", own.max_pending),
+            if_last_input_id,
+            is_named=input_id is not None,
+            timeout=stored.get("timeout", own.timeout),
+        )
+        given = await client.start(created, id, conditions, is_delayed=bool(delay))
+        return TaskRun(client, given.head, self._definition, given.story)
 
     def _created(
         self,
@@ -359,7 +478,7 @@ class Task(Generic[In, Out]):
             ),
             tags_of(over.tags or labels.tags, tags, input, id),
             text_of("source", over.source or labels.source, MAX_SOURCE, input, id),
-            {} if over.retry is None else {"retry": over.retry.to_json()},
+            over.stored(),
         )
 
     async def run(
@@ -368,13 +487,20 @@ class Task(Generic[In, Out]):
         *,
         id: str | None = None,
         input_id: str | None = None,
+        if_last_input_id: str | None = None,
         session_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         delay: timedelta | None = None,
     ) -> TaskResult[Out]:
         """Start a run, as `start` does, and wait for its result, as `TaskRun.result` does."""
         run = await self.start(
-            input, id=id, input_id=input_id, session_id=session_id, tags=tags, delay=delay
+            input,
+            id=id,
+            input_id=input_id,
+            if_last_input_id=if_last_input_id,
+            session_id=session_id,
+            tags=tags,
+            delay=delay,
         )
         return await run.result()
 
@@ -417,7 +543,10 @@ class Task(Generic[In, Out]):
         *,
         queue: str | None = None,
         priority: int | None = None,
+        timeout: timedelta | None = None,
         retry: RetryPolicy | None = None,
+        cancel_grace: timedelta | None = None,
+        max_pending: int | None = None,
         title: TextOrFactory = None,
         description: TextOrFactory = None,
         source: TextOrFactory = None,
@@ -431,8 +560,12 @@ class Task(Generic[In, Out]):
         Args:
             queue: which workers take its runs.
             priority: larger ones go first.
+            timeout: what a turn may take.
             retry: how often a run whose handler raises is tried; with numbers only, because it is
                 stored.
+            cancel_grace: what a turn may take to end when another input, or its timeout, asks it
+                to.
+            max_pending: how many inputs may wait for a turn.
             title: what its runs are called: a text, or a function of `(input, id)`.
             description: more about them: a text, or a function of `(input, id)`.
             source: where they come from: a text, or a function of `(input, id)`.
@@ -445,12 +578,20 @@ class Task(Generic[In, Out]):
         _check_orders(
             "default" if queue is None else queue, 0 if priority is None else priority, retry
         )
+        _check_turns(
+            timeout,
+            CANCEL_GRACE if cancel_grace is None else cancel_grace,
+            MAX_PENDING if max_pending is None else max_pending,
+        )
         if retry is not None:
             retry.to_json()
         given = {
             "queue": queue,
             "priority": priority,
+            "timeout": timeout,
             "retry": retry,
+            "cancel_grace": cancel_grace,
+            "max_pending": max_pending,
             "title": title,
             "description": description,
             "source": source,
@@ -491,6 +632,11 @@ def task(
     *,
     name: str | None = None,
     retry: RetryPolicy | None = None,
+    timeout: timedelta | None = None,
+    cancel_grace: timedelta = CANCEL_GRACE,
+    steering: SteeringMode = "reject",
+    max_pending: int = MAX_PENDING,
+    on_turn_error: TurnError = "fail",
     errors: Sequence[type[BaseException]] = (),
     max_recoveries: int = MAX_RECOVERIES,
     isolation: Isolation | None = None,
@@ -509,6 +655,11 @@ def task(
     *,
     name: str | None = None,
     retry: RetryPolicy | None = None,
+    timeout: timedelta | None = None,
+    cancel_grace: timedelta = CANCEL_GRACE,
+    steering: SteeringMode = "reject",
+    max_pending: int = MAX_PENDING,
+    on_turn_error: TurnError = "fail",
     errors: Sequence[type[BaseException]] = (),
     max_recoveries: int = MAX_RECOVERIES,
     isolation: Isolation | None = None,
@@ -528,6 +679,16 @@ def task(
         function: `async def` or `def`.
         name: the anchor of recovery; None: the function's `__qualname__`.
         retry: how often a run whose handler raises is tried; None: once.
+        timeout: what a turn may take, from when a worker first takes it up, waits and crashes
+            included; then it is stopped, and the run is `timed_out`. None: as long as it likes.
+        cancel_grace: what a turn may take to end when another input, or its timeout, asks it to.
+        steering: what a new input does while a turn is under way. `reject`: it is refused; `queue`:
+            it begins the next turn; `interrupt`: it ends the turn, and begins the next; `rollback`:
+            it undoes the turn as well; `inject`: the turn may take it with `ctx.next_input`, else
+            it begins the next.
+        max_pending: how many inputs may wait for a turn.
+        on_turn_error: what a turn does to its run whose handler raised, with no retry left: the run
+            fails, or is suspended until its next input.
         errors: exception classes that a replay may bring back as themselves.
         max_recoveries: at how many deaths in a row, without a new checkpoint, of the process that
             runs it a run fails.
@@ -553,10 +714,24 @@ def task(
         check_name("a task's name", name)
     if max_recoveries < 1:
         raise UsageError(f"max_recoveries is at least 1, not {max_recoveries!r}")
+    _check_turns(timeout, cancel_grace, max_pending)
+    for what, value, values in (
+        ("steering", steering, get_args(SteeringMode)),
+        ("on_turn_error", on_turn_error, get_args(TurnError)),
+    ):
+        if value not in values:
+            raise UsageError(f"{what} is one of {', '.join(values)}, not {value!r}")
 
     def declare(function: Callable[..., Any]) -> Task[Any, Any]:
         settings = _Settings(name, queue, priority, retry, tuple(errors), max_recoveries, isolation)
-        definition = _define(function, settings, Labels(title, description, source, tags))
+        definition = replace(
+            _define(function, settings, Labels(title, description, source, tags)),
+            timeout=None if timeout is None else timeout.total_seconds(),
+            cancel_grace=cancel_grace.total_seconds(),
+            steering=None if steering == "reject" else steering,
+            max_pending=max_pending,
+            on_turn_error=on_turn_error,
+        )
         TASKS.add(definition)
         return Task(definition)
 
@@ -574,6 +749,14 @@ def _check_orders(queue: object, priority: object, retry: object) -> None:
     if type(priority) is not int:
         raise UsageError(f"priority is an int, the larger goes first, not {priority!r}")
     check_policy("retry", retry)
+
+
+def _check_turns(timeout: object, cancel_grace: object, max_pending: object) -> None:
+    if timeout is not None:
+        seconds_of("timeout", timeout, least=timedelta(milliseconds=1))
+    seconds_of("cancel_grace", cancel_grace)
+    if type(max_pending) is not int or max_pending < 1:
+        raise UsageError(f"max_pending is an int of 1 or more, not {max_pending!r}")
 
 
 def _check_errors(errors: object) -> None:

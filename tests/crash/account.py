@@ -21,7 +21,7 @@ from outlast.model.events import (
     Signalled,
     decode,
 )
-from outlast.model.run import fold
+from outlast.model.fold import fold
 from tests.crash import tasks
 from tests.crash.ledger import Line
 from tests.crash.stage import Stage

@@ -14,6 +14,7 @@ from outlast.engine.attempt import Calls
 from outlast.engine.clock import System
 from outlast.engine.emission import Emission
 from outlast.engine.record import Record
+from outlast.engine.steering import Steering
 from outlast.engine.steps import Steps
 from outlast.engine.turn import Turn
 from outlast.engine.waits import Waits
@@ -58,7 +59,8 @@ def bridge(loop: Loop) -> _Bridge:
         record = Record(store, System(), head, Run())
         turn = Turn(record, System(), bridged._definition, 1000)
         emission = Emission(turn)
-        return _Bridge(Calls(turn, emission, Steps(turn, emission), Waits(turn), loop))
+        steps, steering = Steps(turn, emission), Steering(turn, lambda _: None)
+        return _Bridge(Calls(turn, emission, steps, Waits(turn), steering, loop))
 
     return loop.run_until_complete(make())
 

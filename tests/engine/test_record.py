@@ -22,6 +22,8 @@ from outlast.model.events import (
     HandedBack,
     Signalled,
     Status,
+    TurnBegan,
+    TurnEnded,
     encode,
 )
 from outlast.model.run import Run
@@ -362,3 +364,31 @@ async def test_a_run_whose_store_is_gone_when_it_is_taken_up_is_left(
         machine.wire.before = no_answer
         await asyncio.sleep(2 * LEASE)
         assert "run/r is left to the end of its lease: the network is down" in caplog.text
+
+
+async def test_what_a_turn_asked_for_is_not_written_in_the_next_one(machine: Machine) -> None:
+    """A lease goes on from turn to turn: it does not refuse what the turn before left behind."""
+
+    go_on, gate = machine.wire.before, asyncio.Event()
+
+    async def hold(verb: Verb, argument: Any) -> None:
+        machine.wire.before = go_on
+        await gate.wait()
+
+    record = await held(machine)
+    await record.catch_up()
+    machine.wire.before = hold
+    begun = TurnBegan(2, "i", "continued")
+    asked = [asyncio.ensure_future(record.write(Checkpointed("step", "a", 1, 0, 7)))]
+    await asyncio.sleep(0.1)  # it is under way, and the others wait for it
+    asked.append(asyncio.ensure_future(record.write(Checkpointed("step", "b", 1, 1, 8))))
+    ending = asyncio.ensure_future(record.decide(lambda _: [TurnEnded("continued"), begun]))
+    await asyncio.sleep(0.1)
+    gate.set()
+    await ending
+
+    with pytest.raises(asyncio.CancelledError):
+        await asked[1]
+    await asked[0]
+    assert types_of(machine.store, "r")[2:] == ["checkpointed", "turn_ended", "turn_began"]
+    assert (record.run.turn, record.run.checkpoints) == (2, {})

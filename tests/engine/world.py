@@ -19,7 +19,8 @@ from outlast.codec import from_text
 from outlast.engine.payloads import MAX_PAYLOAD
 from outlast.journal import Change, Head
 from outlast.model.events import FOLDED_TYPES, TYPE_OF, Checkpointed, Event, decode, encode
-from outlast.model.run import Run, fold
+from outlast.model.fold import fold
+from outlast.model.run import Run
 from outlast.store import Listener, Store
 from outlast.stores.memory import MemoryStore
 from outlast.testing import FakeClock, FakeSystem, SkippingLoop

@@ -25,6 +25,7 @@ from outlast.model.events import (
     Ended,
     Event,
     Fact,
+    Snapshot,
     Status,
     StreamEvent,
     TakenBack,
@@ -45,6 +46,7 @@ ALL: st.SearchStrategy[Event | StreamEvent] = st.one_of(
         options=st.just({"retry": {"max_attempts": 3}}),
     ),
     st.builds(Emitted, st.integers(1), st.integers(1), JSON, st.none() | st.text(), st.integers(0)),
+    st.builds(Snapshot, st.dictionaries(st.text(max_size=3), JSON, max_size=2)),
     st.builds(TakenBack, st.integers(1), st.integers(0), st.integers(1), st.none() | st.text()),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -21,17 +21,26 @@ from outlast.model.events import (
     Ended,
     Event,
     HandedBack,
+    InputGiven,
+    InputTaken,
+    Resolved,
+    Retried,
     Signalled,
     Slot,
     Status,
+    Steering,
     StepBegan,
     StepStreamed,
     StepTried,
     TimerSet,
     TurnBegan,
+    TurnEnd,
+    TurnEnded,
+    Withdrawn,
     encode,
 )
-from outlast.model.run import NotAllowed, Run, fold
+from outlast.model.fold import fold
+from outlast.model.run import NotAllowed, Run
 
 CREATED = Created("task", {"x": 1}, "i-1", 100.0, title="a title", tags={"a": "b"}, priority=3)
 ERROR: Any = {"type": "OSError", "message": "no"}
@@ -44,8 +53,9 @@ STATES: dict[str, Sequence[Event]] = {
     "handed back": [CREATED, TurnBegan(1), HandedBack(120.0)],
     "completed": [CREATED, TurnBegan(1), Ended(Status.COMPLETED, 1)],
     "aborted": [CREATED, TurnBegan(1), Aborted("enough")],
+    "suspended": [CREATED, TurnBegan(1), TurnEnded("suspended", 1)],
 }
-ALIVE = {"pending", "working", "backing off", "handed back"}
+ALIVE = {"pending", "working", "backing off", "handed back", "suspended"}
 
 ALLOWED: list[tuple[Event, set[str]]] = [
     (CREATED, {"nothing"}),
@@ -64,6 +74,13 @@ ALLOWED: list[tuple[Event, set[str]]] = [
     (HandedBack(120.0), {"working"}),
     (Ended(Status.CANCELLED), ALIVE),
     (Aborted(), ALIVE),
+    (TurnEnded("superseded"), {"working", "backing off", "handed back"}),
+    (TurnBegan(2, "i-1", "continued", input=1), {"suspended"}),
+    (TurnBegan(3, "i-1"), set()),
+    (InputTaken("i-2", 1, 1), set()),
+    (InputGiven("i-2", 1), ALIVE),
+    (Retried(140.0), {"aborted"}),
+    (Resolved("a", 1, 1), set()),  # it never began
     (Signalled("go", 1), ALIVE),
     (CancelRequested("why"), ALIVE),
 ]
@@ -131,6 +148,7 @@ def test_a_run_without_its_first_entry_has_no_start() -> None:
         ("handed back", Status.PENDING, 120.0, True),
         ("completed", Status.COMPLETED, None, True),
         ("aborted", Status.ABORTED, None, True),
+        ("suspended", Status.SUSPENDED, None, True),
     ],
 )
 def test_a_state_has_a_status_and_a_time_at_which_it_is_due(
@@ -328,6 +346,7 @@ def test_the_first_request_to_cancel_counts() -> None:
 # Laws
 
 NAMES = st.sampled_from(["a", "b"])
+IDS = st.sampled_from(["i-1", "i-2", "i-3"])
 NUMBERS = st.integers(1, 3)
 TIMES = st.integers(0, 1000).map(float)
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -337,9 +356,32 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=4,
 )
+
+
+def made(event: Callable[..., Event], *fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Event]:
+    """Give events with these first fields; the others have their defaults."""
+    return st.tuples(*fields).map(lambda values: event(*values))
+
+
 EVENTS: st.SearchStrategy[Event] = st.one_of(
-    st.builds(TurnBegan, st.just(1)),
-    st.builds(AttemptBegan, died=st.booleans()),
+    made(TurnBegan, st.integers(1, 3), IDS),
+    made(
+        TurnBegan,
+        st.integers(2, 3),
+        IDS,
+        st.just("continued"),
+        st.lists(IDS).map(tuple),
+        st.integers(0, 3),
+        TIMES,
+        JSON,
+    ),
+    made(TurnEnded, st.sampled_from(get_args(TurnEnd)), JSON),
+    made(InputGiven, IDS, JSON, st.sampled_from(get_args(Steering))),
+    made(InputTaken, IDS, NUMBERS, NUMBERS),
+    made(Withdrawn, IDS),
+    made(Retried, TIMES),
+    made(Resolved, NAMES, NUMBERS, JSON, JSON),
+    made(AttemptBegan, st.booleans()),
     st.builds(StepBegan, NAMES, NUMBERS),
     st.builds(StepTried, NAMES, NUMBERS, NUMBERS, JSON, TIMES),
     st.builds(StepStreamed, NAMES, NUMBERS, NUMBERS),

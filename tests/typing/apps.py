@@ -60,6 +60,8 @@ def derived() -> None:
         outlast.TaskAborted,
         outlast.TaskTimedOut,
         outlast.TaskConflict,
+        outlast.SteeringQueueFull,
+        outlast.LastInputMismatch,
         outlast.TaskNotFound,
         outlast.StepFailed,
         outlast.StepMismatch,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, assert_type
 
 from outlast import RetryPolicy, Step, TaskContext
@@ -35,7 +35,23 @@ async def known(ctx: TaskContext[str]) -> None:
         ctx.stop_reason,
         Literal["cancel", "timeout", "steered", "shutdown", "lease_lost"] | None,
     )
+    assert_type((ctx.was_steered, ctx.deadline), tuple[bool, datetime | None])
+    assert_type(ctx.previous_input, str | None)
+    assert_type(ctx.pending_inputs, tuple[str, ...])
     ctx.input = "another"  # type: ignore[misc]
+
+
+async def steered(ctx: TaskContext[str]) -> int:
+    assert_type(await ctx.next_input(), str | None)
+    if ctx.turn == 1:
+        await ctx.suspend(3)  # type: ignore[arg-type]
+    if ctx.turn == 2:
+        await ctx.continue_with(3)  # type: ignore[arg-type]
+    if ctx.turn == 3:
+        await ctx.exit_for_recovery()
+    if ctx.turn == 4:
+        await ctx.continue_with("more")
+    return await ctx.suspend("for more", output={"so": "far"})
 
 
 async def stepped(ctx: TaskContext[str]) -> None:

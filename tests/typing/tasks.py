@@ -44,6 +44,11 @@ async def bare(ctx: TaskContext[Question]) -> Report:
 @task(
     name="research",
     retry=RetryPolicy(5),
+    timeout=timedelta(hours=1),
+    cancel_grace=timedelta(seconds=1),
+    steering="inject",
+    max_pending=3,
+    on_turn_error="suspend",
     errors=(ConnectionError,),
     max_recoveries=5,
     queue="slow",
@@ -67,6 +72,10 @@ def inferred() -> None:
     assert_type(of_nothing, Task[None, None])
     assert_type(bare.name, str)
     assert_type(bare.options(queue="slow", priority=1), Task[Question, Report])
+    assert_type(
+        bare.options(timeout=timedelta(1), cancel_grace=timedelta(0), max_pending=1),
+        Task[Question, Report],
+    )
 
 
 @task  # type: ignore[arg-type]
@@ -76,6 +85,8 @@ async def without_a_context(question: Question) -> Report:
 
 task(name=3)  # type: ignore[call-overload]
 task(title_of="research")  # type: ignore[call-overload]
+task(steering="push")  # type: ignore[call-overload]
+task(timeout=3)  # type: ignore[call-overload]
 
 
 async def started() -> None:
@@ -83,6 +94,7 @@ async def started() -> None:
         Question("why"),
         id="r-1",
         input_id="i-1",
+        if_last_input_id="i-0",
         session_id="s-1",
         tags={"team": "blue"},
         delay=timedelta(minutes=5),
@@ -131,6 +143,12 @@ async def held(run: TaskRun[Report]) -> None:
     assert_type(await run.signal("approval", True, id="a-1"), None)
     assert_type(await run.cancel("why"), None)
     assert_type(await run.abort(), None)
+    assert_type((run.input_id, run.turn), tuple[str | None, int])
+    assert_type(run.is_queued, bool)
+    assert_type(await run.withdraw(), None)
+    assert_type(await run.retry(), TaskRun[Report])
+    assert_type(await run.resolve("pay", output=3), None)
+    assert_type(await run.resolve("pay#2", error=ValueError("no")), None)
     assert_type(run.stream(after=3), AsyncIterator[StreamItem | Retracted])
 
     async for item in run.stream():
@@ -152,7 +170,8 @@ async def held(run: TaskRun[Report]) -> None:
 async def ended(result: TaskResult[Report]) -> None:
     assert_type(result.output, Report)
     assert_type(result.status, Status)
-    assert_type(result.is_completed, bool)
+    assert_type((result.is_completed, result.is_suspended), tuple[bool, bool])
+    assert_type((result.suspension_reason, result.is_superseded), tuple[str | None, bool])
     assert_type(result.status.is_final, bool)
 
     result.output = Report([])  # type: ignore[misc]

@@ -32,7 +32,8 @@ from outlast.model.events import (
     TurnBegan,
     decode,
 )
-from outlast.model.run import NotAllowed, Run, fold
+from outlast.model.fold import fold
+from outlast.model.run import NotAllowed, Run
 from tests.worlds.asking import Answer, Raised, Request
 from tests.worlds.ledger import Books, Journal
 from tests.worlds.workers import Handler, Op

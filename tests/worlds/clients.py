@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from outlast.codec.plain import Json
 from outlast.engine.client import Client
+from outlast.engine.inputs import Conditions
 from outlast.errors import Conflict, TaskConflict, TaskNotFound, Unavailable
 from outlast.journal import Claim, Head
 from outlast.model.events import Created
@@ -58,8 +59,8 @@ async def starter(
     wire, places = Wire(), _Places(machine) if claims else None
     created = Created(TASK, input, "input", 0.0)
     try:
-        seen = await _client(machine, wire, places).start(
-            created, key.removeprefix("run/"), is_delayed=False
+        given = await _client(machine, wire, places).start(
+            created, key.removeprefix("run/"), Conditions(), is_delayed=False
         )
     except TaskConflict:
         return Done("conflict")
@@ -71,7 +72,7 @@ async def starter(
         return Done("accepted")
     head, _ = places.begun
     assert head.fence is not None
-    assert seen.head == head
+    assert given.head == head
     holding = Holding(key, head.first, head.fence, handler, facts=head.facts, said="accepted")
     entries = tuple(wire.entries)
     return Next("turn", (holding._replace(entries=entries, revision=head.revision),))

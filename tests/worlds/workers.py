@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, cast
 
 from outlast.codec.plain import Json
 from outlast.engine.emission import Emission
-from outlast.engine.record import Record
+from outlast.engine.record import Decide, Record
 from outlast.engine.turn import Turn, inside
 from outlast.errors import StoreError, Unavailable
 from outlast.journal import Entry, Fence, Head, Lease
@@ -26,7 +26,9 @@ from outlast.model.events import (
     StepBegan,
     TimerSet,
 )
-from outlast.model.run import Run, fold
+from outlast.model.fold import fold
+from outlast.model.run import Run
+from outlast.model.terms import Terms, Written
 from outlast.store import Lane
 from tests.worlds.asking import Done, Machine, Next, Request, Wire, ask
 from tests.worlds.ledger import TTL
@@ -133,9 +135,10 @@ async def attempt(machine: Machine, holding: Holding) -> Next | Done:
     record, wire = holding.record(machine)
     entering = None
 
-    def take_up(run: Run) -> Sequence[Decision]:
+    def take_up(run: Run) -> Sequence[Written]:
         nonlocal entering
-        entering = decisions.enter(run, machine.wall(), holding.handler.max_recoveries)
+        terms = Terms(machine.wall(), max_recoveries=holding.handler.max_recoveries)
+        entering = decisions.enter(run, terms)
         return entering.events
 
     try:
@@ -191,27 +194,35 @@ class _AtWork:
                 await self.once(name, after)
             case Op("flaky", (name,), seconds) if run.attempt == 0:
                 retry_at = self.machine.wall() + (seconds or 0.0)
-                return await self.conclude(lambda run: [decisions.raised(run, ERROR, retry_at)])
+                return await self.conclude(
+                    lambda run: decisions.raised(run, ERROR, retry_at, self.terms)
+                )
             case Op("flaky", (name,)):
                 await self.write(Checkpointed("step", name, 1, after))
             case Op("emitting", (name,)):
                 await self.emit(name, after)
             case Op("raise"):
-                return await self.conclude(lambda run: [decisions.raised(run, ERROR, None)])
+                return await self.conclude(
+                    lambda run: decisions.raised(run, ERROR, None, self.terms)
+                )
             case Op("sleep" | "wait"):
                 return await self.wait(op, after)
             case _:
-                return await self.conclude(lambda _: [decisions.returned("output")])
+                return await self.conclude(
+                    lambda run: decisions.returned(run, "output", self.terms)
+                )
         return True
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.machine.wall())
 
     async def write(self, *events: Decision) -> None:
         """Record in mid-turn, as `Record.write` does from its task."""
         async with self.record._turn:
             await self.record._append(events)
 
-    async def conclude(
-        self, decide: Callable[[Run], Sequence[Decision]], *, never_stops: bool = False
-    ) -> bool:
+    async def conclude(self, decide: Decide, *, never_stops: bool = False) -> bool:
         """Write what ends the attempt, unless the run has ended meanwhile; it does not go on."""
         if "never stops" in self.handler.choices:
             never_stops = await _happens("never stops")
@@ -256,7 +267,7 @@ class _AtWork:
             await self.write(*(TimerSet(*slot, until, after) for slot in new))
             return True
         if run.cancel is not None:
-            return await self.conclude(lambda run: [decisions.cancelled(run)])
+            return await self.conclude(lambda run: decisions.left(run, self.terms))
         settle = partial(_settled, slots, wall, after)
         if events := settle(run):
             await (self.write(*events) if op.kind == "sleep" else self.record.decide(settle))
@@ -266,7 +277,7 @@ class _AtWork:
         parked = Parked(ends, asked)
         rested = await ask(Request("rest", (self.record.key, run.revision, ends)))
         if rested == "parks":
-            return await self.conclude(lambda run: [decisions.park(run, parked, wall)])
+            return await self.conclude(lambda run: decisions.park(run, parked, self.terms))
         if rested == "looks":
             await self.record.catch_up()
         return True

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.codec import ErrorRecord
@@ -21,20 +22,22 @@ from outlast.engine.clock import end
 from outlast.engine.emission import Emission
 from outlast.engine.parking import Parker, Parking
 from outlast.engine.payloads import check_size
-from outlast.engine.record import Decide, Record
+from outlast.engine.record import Decide, Record, Written
 from outlast.engine.retry import RetryPolicy
+from outlast.engine.steering import Leaving, Steering
 from outlast.engine.steps import Steps
 from outlast.engine.stopping import ended_by, expect, stop_all
-from outlast.engine.turn import Turn
+from outlast.engine.turn import StopReason, Turn
 from outlast.engine.waits import Waits
 from outlast.errors import CodecError, Corrupt, Fenced, StoreError, Unwound
 from outlast.model import decisions
 from outlast.model.decisions import Entrance
-from outlast.model.events import Decision, Ended, HandedBack, Parked, Status
+from outlast.model.events import Ended, HandedBack, Parked, Status, TurnBegan
 from outlast.model.run import Run
+from outlast.model.terms import Terms
 
 if TYPE_CHECKING:
-    from outlast.engine.clock import System
+    from outlast.engine.clock import System, Timer
     from outlast.engine.definition import Definition
     from outlast.engine.hints import Hints
     from outlast.store import Hint, Store
@@ -54,11 +57,12 @@ class Stop(Enum):
     ABORTED = "aborted"
     LEASE_LOST = "lease_lost"
     SHUTDOWN = "shutdown"
-    CANCELLED = "cancelled"
+    ASKED = "asked"
+    LEFT = "left"
     PARKED = "parked"
 
 
-_WITH_AN_END: Final = (Stop.CANCELLED, Stop.PARKED)
+_WITH_AN_END: Final = (Stop.ASKED, Stop.LEFT, Stop.PARKED)
 """Those after which something is to be written, however long the store takes."""
 
 
@@ -70,6 +74,7 @@ class Calls:
     emission: Emission
     steps: Steps
     waits: Waits
+    steering: Steering
     loop: asyncio.AbstractEventLoop
 
 
@@ -89,9 +94,13 @@ class Attempt:
 
     Attributes:
         record: the run's journal, under the lease.
+        is_followed: a next turn has begun in the write that ended this one.
+        until: when the lease ends, by the monotonic clock, if nobody renews it.
     """
 
     record: Record
+    is_followed: bool
+    until: float = inf
 
     def __init__(
         self,
@@ -103,7 +112,13 @@ class Attempt:
         parker: Parker,
     ) -> None:
         self._around, self.record, self._definition = surroundings, record, definition
-        self._is_new = is_new  # it was taken up already: with the write that made it, or for us
+        self._is_new = is_new  # it was taken up already: with what was written before, or for us
+        self.is_followed = self._has_lost_lease = False
+        self._emission: Emission | None = None
+        self._streamed = 0
+        self._leaving: Leaving | None = None
+        self._asked: set[StopReason] = set()
+        self._alarms: list[Timer] = []
         self._parker, self._may_park = parker, parker.may_park(record.key)
         self._stop: Stop | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -147,12 +162,21 @@ class Attempt:
                 await self._hand_back(PUT_BACK_FOR)
             return has_stopped
         finally:
-            record.close()
-            self._stop_listening()
-            if self._turn is not None:
-                self._turn.scope.close()
-            # What is heard from now on concerns nobody.
-            self._turn = self._waits = self._parking = self._found = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hear nothing more, and tell nobody."""
+        if self.is_followed:
+            self.record.let_go()
+        else:
+            self.record.close()
+        for alarm in self._alarms:
+            alarm.cancel()
+        self._alarms.clear()
+        self._stop_listening()
+        if self._turn is not None:
+            self._turn.close()
+        self._turn = self._waits = self._parking = self._found = None
 
     @property
     def has_ended(self) -> bool:
@@ -163,6 +187,7 @@ class Attempt:
         """End the attempt from outside; the first reason counts."""
         if stop not in _WITH_AN_END:  # also where such an end is being written
             self.record.stop()
+        self._has_lost_lease = self._has_lost_lease or stop is Stop.LEASE_LOST
         if self._stop is None:
             self._stop = stop
             end(self._over)
@@ -172,6 +197,10 @@ class Attempt:
                 self._turn.throw(Unwound(f"the run {self.record.key!r} was stopped: {stop.value}"))
                 scope, found = self._turn.scope, self._found
                 expect((found or glance(scope)).tasks, Unwound)
+
+    def extend(self, until: float) -> None:
+        """Take note that the lease was renewed; called in any thread."""
+        self.until = until
 
     def ask_to_shut_down(self) -> None:
         """Tell the handler that its worker wants to stop."""
@@ -205,11 +234,35 @@ class Attempt:
         run = self.record.run
         if run.outcome is not None:
             self.stop(Stop.ABORTED)
-        elif self._turn is not None and run.cancel is not None:
-            self._turn.ask_to_stop("cancel")
-            self._parker.notice(self)
+        elif run.cancel is not None:
+            self._ask_to_stop("cancel")
+        elif run.is_superseded:
+            self._ask_to_stop("steered")
         if self._waits is not None:
             self._waits.settle()
+
+    def _ask_to_stop(self, reason: StopReason) -> None:
+        """Tell the handler to come to its end, and end it if it has not within its grace.
+
+        Whoever was asked to cancel may take as long as it needs.
+        """
+        turn = self._turn
+        if turn is None or reason in self._asked:
+            return
+        self._asked.add(reason)
+        turn.ask_to_stop(reason)
+        self._parker.notice(self)
+        if reason != "cancel":
+            system, grace = self._around.system, self._definition.grace_of(self.record.run)
+            ends = system.wall() + grace
+            self._alarms.append(system.call_at(ends, lambda: self.stop(Stop.ASKED)))
+
+    def _set_alarm(self) -> None:
+        """Have the handler told when its turn's time is over."""
+        deadline = self.record.run.deadline
+        if deadline is not None:
+            alarm = self._around.system.call_at(deadline, lambda: self._ask_to_stop("timeout"))
+            self._alarms.append(alarm)
 
     # Waiting out of memory
 
@@ -237,8 +290,8 @@ class Attempt:
         if parking is None or parked is None:
             return None
         self._found = found
-        if self.record.run.cancel is not None and not parked.watches_cancel:
-            return Stop.CANCELLED
+        if self._turn and self._turn.cancel.is_set() and not parked.watches_cancel:
+            return Stop.ASKED
         self._parked = parked
         may_park = self._may_park and parking.is_long(parked)
         return Stop.PARKED if may_park or self._is_asked_to_shut_down else None
@@ -256,29 +309,39 @@ class Attempt:
     async def _take_up(self) -> bool:
         """Write how the run is taken up; return whether its handler is to be entered."""
         entering = None
-        system, limit = self._around.system, self._definition.max_recoveries
+        if self.record.run.turn:
+            self._streamed = await self.record.newest_offset()
 
-        def take_up(run: Run) -> Sequence[Decision]:
+        def take_up(run: Run) -> Sequence[Written]:
             nonlocal entering
-            entering = decisions.enter(run, system.wall(), limit)
+            entering = decisions.enter(run, self._terms(run))
             return entering.events
 
         await self.record.decide(take_up)
         return entering is not None and entering.entrance is Entrance.ENTER
 
+    def _terms(self, run: Run) -> Terms:
+        """Return what decisions on the run know beside it."""
+        streamed = self._emission.offset if self._emission else self._streamed
+        return self._definition.terms(run, self._around.system.wall(), streamed)
+
     async def _enter(self) -> bool:
         system, definition = self._around.system, self._definition
         around, record = self._around, self.record
+        await record.load_inputs()
         turn = Turn(record, system, definition, around.max_payload, around.variables)
         emission = Emission(turn)
-        calls = Calls(turn, emission, Steps(turn, emission), Waits(turn), turn.loop)
+        steps, steering = Steps(turn, emission), Steering(turn, self._leave)
+        calls = Calls(turn, emission, steps, Waits(turn), steering, turn.loop)
         if turn.run.entries > 1:
             await emission.resume()
+        self._emission = emission
         self._turn, self._waits = turn, calls.waits
         turn.lost = lambda: self.stop(Stop.LEASE_LOST)
         turn.order.began = lambda: self._parker.notice(self)
         if self._is_asked_to_shut_down:
             turn.ask_to_stop("shutdown")
+        self._set_alarm()
         self._take_note()
         if self._stop is not None:
             return await self._conclude(None)
@@ -302,6 +365,12 @@ class Attempt:
             # A handler ends its run, not the worker that it shares with others.
             raise RuntimeError(f"the handler raised SystemExit({error.code!r})") from error
 
+    def _leave(self, leaving: Leaving) -> None:
+        """End the turn as its handler says, before it returns."""
+        if self._stop is None:
+            self._leaving = leaving
+            self.stop(Stop.LEFT)
+
     # From the handler's end to what is written
 
     async def _conclude(self, root: asyncio.Task[Any] | None) -> bool:
@@ -311,8 +380,12 @@ class Attempt:
         has_stopped = await self._clean_up(turn, root, stop)
         if root is not None and stop is None:
             await self._write(self._judge(root), releases=has_stopped)
-        elif stop is Stop.CANCELLED:
-            await self._write(lambda run: [decisions.cancelled(run)], releases=has_stopped)
+        elif stop is Stop.ASKED:
+            await self._write(
+                lambda run: decisions.left(run, self._terms(run)), releases=has_stopped
+            )
+        elif (leaving := self._leaving) is not None and stop is Stop.LEFT:
+            await self._write(lambda run: leaving(run, self._terms(run)), releases=has_stopped)
         elif stop is Stop.SHUTDOWN and has_stopped:
             await self._hand_back()
         elif root is not None and stop is Stop.PARKED:
@@ -320,10 +393,10 @@ class Attempt:
         return has_stopped
 
     async def _write_parked(self, root: asyncio.Task[Any], *, has_stopped: bool) -> None:
-        parked, now = self._parked, self._around.system.wall()
+        parked = self._parked
         if not (has_stopped and ended_by(root, Unwound)):
             self._parker.keep(self.record.key)
-            parked = parked._replace(due=now)
+            parked = parked._replace(due=self._around.system.wall())
             log.warning(
                 "%s did not let pass that it was to leave memory while it waits: it catches "
                 "BaseException, raises an error of its own, or does not end; it is entered again, "
@@ -331,7 +404,9 @@ class Attempt:
                 self.record.key,
             )
         # At an edge: a signal that came while the handler unwound must not be parked with it.
-        await self._write(lambda run: [decisions.park(run, parked, now)], releases=has_stopped)
+        await self._write(
+            lambda run: decisions.park(run, parked, self._terms(run)), releases=has_stopped
+        )
 
     async def _hand_back(self, after: float = 0.0) -> None:
         """Let any worker go on with the run, in so many seconds."""
@@ -341,9 +416,11 @@ class Attempt:
     async def _write(self, decide: Decide, *, releases: bool) -> None:
         """Write what ends the attempt, unless the run has ended meanwhile."""
         with suppress(StoreError):  # somebody else goes on with it, or will at the lease's end
-            await self.record.decide(
+            written = await self.record.decide(
                 lambda run: decide(run) if run.outcome is None else (), releases=releases
             )
+            is_begun = any(isinstance(event, TurnBegan) for event in written)
+            self.is_followed = is_begun and not self._has_lost_lease
 
     def _judge(self, root: asyncio.Task[Any]) -> Decide:
         """Return what decides on the handler's end, whatever else was written meanwhile."""
@@ -355,17 +432,22 @@ class Attempt:
             except CodecError as unwritable:
                 error = unwritable
             else:
-                return lambda _: [decisions.returned(output)]
+                return lambda run: decisions.returned(run, output, self._terms(run))
         return self._failed(error)
 
     def _failed(self, failure: BaseException) -> Decide:
         """Return what decides on an error of the handler's."""
 
-        def failed(run: Run) -> Sequence[Decision]:
-            if run.cancel is not None and isinstance(failure, asyncio.CancelledError):
-                return [decisions.cancelled(run)]
+        def failed(run: Run) -> Sequence[Written]:
             data = ErrorRecord.from_exception(failure).dump()
-            return [decisions.raised(run, data, self._retry_at(run, failure))]
+            is_cancelled = isinstance(failure, asyncio.CancelledError)
+            return decisions.raised(
+                run,
+                data,
+                self._retry_at(run, failure),
+                self._terms(run),
+                is_cancelled=is_cancelled,
+            )
 
         return failed
 

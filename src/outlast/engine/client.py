@@ -9,11 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast.codec import Codec, Json
+from outlast.engine import inputs
+from outlast.engine.inputs import Conditions, Given
 from outlast.engine.news import LOOKS_AGAIN, News
 from outlast.engine.payloads import check_size
 from outlast.engine.turn import MAX_NAME
 from outlast.errors import (
     Conflict,
+    Corrupt,
     TaskConflict,
     TaskNotFound,
     Unavailable,
@@ -22,24 +25,31 @@ from outlast.errors import (
 from outlast.journal import FORCE, Change, Claim, Entry, Head
 from outlast.model import decisions
 from outlast.model.events import (
-    END_TYPES,
     FOLDED_TYPES,
     STREAM_TYPES,
+    TYPE_OF,
     Aborted,
     CancelRequested,
     Created,
     Emitted,
     Ended,
     Event,
+    Resolved,
+    Retried,
     Signalled,
+    Slot,
     StreamEvent,
     TakenBack,
     TurnBegan,
+    Withdrawn,
     decode,
     encode,
 )
-from outlast.model.run import Run, fold
-from outlast.store import Reading
+from outlast.model.fold import fold
+from outlast.model.run import Run
+from outlast.model.story import STORY_TYPES, Outcome, Story
+from outlast.model.terms import Terms
+from outlast.store import Hint, Reading
 
 if TYPE_CHECKING:
     from outlast.engine.attempt import Surroundings
@@ -52,6 +62,10 @@ _PAUSES: Final = (0.05, 0.2, 1.0)
 
 _PAGE: Final = 500
 """Entries of a stream or a history that are read at a time."""
+
+_GATHERS: Final = (0.001, 0.05)
+"""Seconds for which whoever waits for a turn's end leaves a hint, because more will follow: at
+first, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +92,26 @@ class Client:
 
     # Starting
 
-    async def start(self, created: Created, id: str, *, is_delayed: bool) -> Seen:
-        """Make the run, or join the one that is there; take it up in the same write if it can be.
+    async def start(
+        self, created: Created, id: str, conditions: Conditions, *, is_delayed: bool
+    ) -> Given:
+        """Make the run, and take it up in the same write if it can be; or give it the input.
 
         Raises:
             TaskConflict: another task, or another input, is stored under the id.
+            SteeringQueueFull, LastInputMismatch: the run that is there takes no input now.
         """
         claim = None
         if self.worker is not None and not is_delayed:
             claim = self.worker.reserve(key_of(id), created.queue, created.name)
         run = Run()
-        events: list[Event] = [created] if claim is None else [created, TurnBegan(1)]
         now = self.around.system.wall()
-        for event in events:
-            run.evolve(event, now)
+        run.evolve(created, now)
+        events: list[Event] = [created]
+        if claim is not None:
+            began = TurnBegan(1, created.input_id, deadline=Terms(now, conditions.timeout).deadline)
+            run.evolve(began, now)
+            events.append(began)
         asked_at = self.around.system.monotonic()
         is_begun = False
         try:
@@ -104,11 +124,12 @@ class Client:
             if claim is not None and not is_begun:
                 assert self.worker is not None
                 self.worker.unreserve(key_of(id))
-        if seen.run is not run and not decisions.is_said_again(
-            seen.run, created.name, created.input
-        ):
-            raise _conflict(id, seen.run, created.name)
-        return seen
+        if seen.run is not run:
+            return await inputs.give(self, seen, created, conditions)
+        story = Story(created.input_id, run.revision)
+        for event in events:
+            story.follow(event)
+        return Given(seen.head, story)
 
     async def _create(
         self, key: str, events: Sequence[Event], run: Run, claim: Claim | None
@@ -167,6 +188,17 @@ class Client:
             return None
         return Seen(reading.head, fold(reading.entries))
 
+    async def see(self, key: str, first: int) -> Seen:
+        """Return the run as it is now.
+
+        Raises:
+            TaskNotFound: there is none, or it is not the one with the first revision `first`.
+        """
+        seen = await self.look(key)
+        if seen is None or seen.head.first != first:
+            raise not_found(key)
+        return seen
+
     async def head(self, key: str, first: int | None = None) -> Head:
         """Return the head of a run.
 
@@ -223,9 +255,7 @@ class Client:
         """Ask the run to stop; does nothing where it has ended or was asked before."""
         change_id = f"cancel:{self.around.system.draw_name()}"
         while True:
-            seen = await self.look(key)
-            if seen is None or seen.head.first != first:
-                raise not_found(key)
+            seen = await self.see(key, first)
             # A lease that has ended, and one that its owner may still renew, look alike from here:
             # the store tells them apart, and refuses a decision while one is held.
             is_held = seen.head.lease is not None
@@ -233,29 +263,110 @@ class Client:
             if event is None:
                 return
             if isinstance(event, CancelRequested):
-                change = Change(
-                    key=key, id=change_id, entries=(encode(event),), fact=True, first=first
-                )
+                change = self._fact(seen, event, change_id)
             else:
                 change = self._end(seen, event, change_id)
-            if await self._is_written(change):
+            if await self.is_written(change):
                 return
 
     async def abort(self, key: str, first: int, reason: str | None) -> None:
         """End the run at once, whoever holds it; does nothing where it has ended."""
         change_id = f"abort:{self.around.system.draw_name()}"
         while True:
-            seen = await self.look(key)
-            if seen is None or seen.head.first != first:
-                raise not_found(key)
+            seen = await self.see(key, first)
             event = decisions.abort(seen.run, reason)
             if event is None:
                 return
             change = self._end(seen, event, change_id, force=True)
-            if await self._is_written(change):
+            if await self.is_written(change):
                 return
 
-    async def _is_written(self, change: Change) -> bool:
+    async def withdraw(self, key: str, first: int, story: Story) -> None:
+        """Take the input back; does nothing where that was done before.
+
+        Raises:
+            TaskConflict: a turn has taken it up, or the run has ended.
+        """
+        change_id = f"withdraw:{self.around.system.draw_name()}"
+        while True:
+            seen = await self.see(key, first)
+            is_held = seen.head.lease is not None
+            event = decisions.withdraw(seen.run, story.input_id, is_held=is_held)
+            if event is None:
+                break
+            if isinstance(event, Ended):
+                if await self.is_written(self._end(seen, event, change_id)):
+                    return
+            elif await self.is_written(self._fact(seen, event, change_id)):
+                break
+        # Whether it was withdrawn or taken up first, the order in the journal says.
+        await self.follow(key, first, story)
+        if not story.is_withdrawn:
+            where = f"turn {story.turn} has taken it up" if story.turn else "its run has ended"
+            raise TaskConflict(
+                f"the input {story.input_id!r} of run {id_of(key)!r} cannot be withdrawn: {where}"
+            )
+
+    async def retry(self, key: str, first: int) -> None:
+        """Open a run that has ended without a result, so that its turn begins anew.
+
+        Raises:
+            TaskConflict: it has not ended, or has completed.
+        """
+        change_id = f"retry:{self.around.system.draw_name()}"
+        while True:
+            seen = await self.see(key, first)
+            event = decisions.retry(seen.run, self.around.system.wall())
+            if event is None:
+                raise TaskConflict(
+                    f"run {id_of(key)!r} is {seen.run.status}: a run is retried that has failed, "
+                    "timed out, or was cancelled or aborted"
+                )
+            card = seen.run.after([event]).moving_card()
+            change = self._of_ended(seen, change_id, event, card=card, close=False)
+            if await self.is_written(change):
+                return
+
+    async def resolve(self, key: str, first: int, slot: Slot, value: Json, error: Json) -> None:
+        """Tell the outcome of a step of a run that has ended.
+
+        Raises:
+            TaskConflict: the run has not ended.
+            UsageError: the outcome is known, or the step never began.
+        """
+        change_id = f"resolve:{self.around.system.draw_name()}"
+        while True:
+            seen = await self.see(key, first)
+            if seen.run.outcome is None:
+                raise TaskConflict(
+                    f"run {id_of(key)!r} is {seen.run.status}: an outcome is told when it has ended"
+                )
+            event = decisions.resolve(seen.run, slot, value, error)
+            if event is None:
+                raise UsageError(
+                    f"the outcome of the step {str(slot)!r} of run {id_of(key)!r} is known, or the "
+                    "step never began"
+                )
+            if await self.is_written(self._of_ended(seen, change_id, event)):
+                return
+
+    def _fact(self, seen: Seen, event: CancelRequested | Withdrawn, id: str) -> Change:
+        head = seen.head
+        return Change(key=head.key, id=id, entries=(encode(event),), fact=True, first=head.first)
+
+    def _of_ended(self, seen: Seen, id: str, event: Retried | Resolved, **more: Any) -> Change:
+        head = seen.head
+        return Change(
+            key=head.key,
+            id=id,
+            entries=(encode(event),),
+            first=head.first,
+            revision=head.revision,
+            closed=True,
+            **more,
+        )
+
+    async def is_written(self, change: Change) -> bool:
         """Write the change; False where the journal has moved on since it was decided."""
         try:
             await self.ask(lambda: self.around.store.commit(change))
@@ -278,63 +389,107 @@ class Client:
 
     # Listening
 
-    async def wait_until_ended(self, key: str, first: int) -> Ended | Aborted:
-        """Return how the run ended, as soon as it has.
+    async def current(self, key: str, first: int) -> Given:
+        """Return the input that the run's newest turn works on, or will.
 
         Raises:
-            TaskNotFound: it is not there, or is deleted meanwhile.
+            TaskNotFound: it is not there, or was deleted.
+        """
+        for kind in (TurnBegan, Created):  # the second counts where no turn has begun
+            for entry in await self._newest(key, TYPE_OF[kind]):
+                if (id := _input_id(entry)) is not None:
+                    story = Story(id, entry.revision - 1)
+                    return Given(await self.follow(key, first, story), story)
+        raise not_found(key)
+
+    async def _newest(self, key: str, type: str) -> Sequence[Entry]:
+        store = self.around.store
+        return (await self.ask(lambda: store.read(key, types=(type,), last=1))).entries
+
+    async def follow(self, key: str, first: int, story: Story) -> Head:
+        """Take what was written since into the story, and return the head of its run.
+
+        Raises:
+            TaskNotFound: it is not there, or was deleted.
+        """
+        reading = await self.ask(
+            lambda: self.around.store.read(key, story.revision, types=STORY_TYPES)
+        )
+        head = found(reading.head, key, first)
+        # Whoever else follows it meanwhile may have come further.
+        for entry in reading.entries:
+            if entry.revision > story.revision:
+                story.follow(decode(entry), entry.revision)
+        story.revision = max(story.revision, head.revision)
+        return head
+
+    async def outcome(self, key: str, first: int, story: Story) -> Outcome:
+        """Return how it went for an input, as soon as that is known.
+
+        Raises:
+            TaskNotFound: its run is not there, or is deleted meanwhile.
         """
         record = None if self.worker is None else self.worker.record_of(key)
         if record is not None and record.first == first:
             # Under a lease of ours its end is known here before it could be read.
             self._check()
-            outcome = await record.outcome_within(LOOKS_AGAIN)
-            if outcome is not None:
-                return outcome
-        store = self.around.store
-        news, ended = News(store, self.around.system), asyncio.Event()
+            ended, run = await record.outcome_within(LOOKS_AGAIN), record.run
+            if ended is not None and run.input is not None and run.input.id == story.input_id:
+                return ended
+        system, changed = self.around.system, asyncio.Event()
+        news, timer, pause = News(self.around.store, system), None, _GATHERS[0]
 
-        def hear(hint: Any) -> None:
+        def hear(hint: Hint) -> None:
+            nonlocal timer
             if hint.closed or not hint.revision:
-                ended.set()
+                changed.set()
+            elif timer is None:  # it may be one more step of thousands
+                timer = system.call_later(pause, changed.set)
 
         with self.around.hints.listening(key, hear):
             while True:
-                ended.clear()
-                reading = await self.ask(lambda: store.read(key, types=END_TYPES, last=1))
-                head = found(reading.head, key, first)
-                if head.closed:
-                    [entry] = reading.entries
-                    event = decode(entry)
-                    assert isinstance(event, Ended | Aborted)
-                    return event
-                await news.wait(ended)
+                changed.clear()
+                timer = None
+                await self.follow(key, first, story)
+                if story.outcome is not None:
+                    return story.outcome
+                await news.wait(changed)
+                pause = min(2 * pause, _GATHERS[1])
 
-    async def stream(self, key: str, first: int, after: int) -> AsyncIterator[StreamEvent]:
-        """Give the stream's items after the offset `after`, as they come, until the run ends."""
+    async def stream(
+        self, key: str, first: int, story: Story, after: int
+    ) -> AsyncIterator[StreamEvent]:
+        """Give the stream's items after the offset `after`, as they come.
+
+        It ends with the turn that took up the input whose story this is.
+        """
         store = self.around.store
         news = News(store, self.around.system)
         revision, last = await self._find_offset(key, first, after)
         with self.around.hints.changes(key) as changed:
             while True:
                 changed.clear()
+                await self.follow(key, first, story)
+                ended_at = story.ended_at  # if it has ended, all of it is there to be read
 
                 def read(start: int = revision, newest: int | None = last) -> Awaitable[Reading]:
                     return store.read(key, start, types=STREAM_TYPES, last=newest, limit=_PAGE)
 
                 reading = await self.ask(read)
-                head = found(reading.head, key, first)
+                found(reading.head, key, first)
                 items = [_stream_event(entry) for entry in reading.entries]
                 if last is not None and items and items[0].offset > after + 1:
                     last += items[0].offset - after - 1  # so many came while we looked
                     continue
                 for entry, item in zip(reading.entries, items, strict=True):
+                    if ended_at and entry.revision > ended_at:
+                        return
                     revision, last = entry.revision, None
                     if item.offset > after:
                         yield item
                 if len(items) == _PAGE:
                     continue
-                if head.closed:
+                if ended_at:
                     return
                 await news.wait(changed)
 
@@ -414,14 +569,14 @@ def _is_claimed(head: Head, claim: Claim) -> bool:
     return head.lease is not None and head.lease.fence.id == claim.id
 
 
-def _conflict(id: str, run: Run, name: str) -> TaskConflict:
-    if run.start.name != name:
-        return TaskConflict(
-            f"run {id!r} is of the task {run.start.name!r}, not of {name!r}; an id names one run"
-        )
-    return TaskConflict(
-        f"run {id!r} is {run.status} with another input; start another run under another id"
-    )
+def _input_id(entry: Entry) -> str | None:
+    """Return the id of the input that the entry tells of; None where it is told elsewhere."""
+    try:
+        event = decode(entry)
+    except Corrupt:
+        return ""  # of such a run only its end can be told
+    assert isinstance(event, TurnBegan | Created)
+    return event.input_id or None
 
 
 def _stream_event(entry: Entry) -> StreamEvent:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from outlast.engine.retry import RetryPolicy
 from outlast.errors import UsageError
+from outlast.model.events import Steering
+from outlast.model.run import Run
+from outlast.model.terms import MAX_RECOVERIES, Terms
+from outlast.model.turns import MAX_PENDING
 
 if TYPE_CHECKING:
     from outlast.codec import Codec
     from outlast.engine.attempt import Calls
 
-MAX_RECOVERIES: Final = 20
-"""At how many deaths in a row, without a new checkpoint, a run fails."""
+CANCEL_GRACE: Final = timedelta(seconds=5)
+"""What a turn has to end when another input or its timeout asks it to."""
+
+TurnError = Literal["fail", "suspend"]
 
 TextOrFactory = str | Callable[[Any, str], str] | None
 TagsOrFactory = Mapping[str, str] | Callable[[Any, str], Mapping[str, str]] | None
@@ -40,6 +47,9 @@ class Definition:
         function: the handler; `make_context` gives it its `ctx`.
         input, output: how its values are written and read.
         errors: classes that a replay may bring back.
+        timeout: seconds that a turn may take.
+        cancel_grace: seconds that a turn has to end when it is asked to.
+        steering: what a new input does to a turn under way; None: it is refused.
         is_isolated: whether its handler runs in a process of its own.
     """
 
@@ -57,6 +67,21 @@ class Definition:
     max_recoveries: int = MAX_RECOVERIES
     is_isolated: bool = False
     labels: Labels = field(default_factory=Labels)
+    timeout: float | None = None
+    cancel_grace: float = CANCEL_GRACE.total_seconds()
+    steering: Steering | None = None
+    max_pending: int = MAX_PENDING
+    on_turn_error: TurnError = "fail"
+
+    def terms(self, run: Run, now: float, streamed: int) -> Terms:
+        """Return what decisions on the run know beside it; what was stored with it is stronger."""
+        timeout = run.start.options.get("timeout", self.timeout)
+        return Terms(now, timeout, streamed, self.max_recoveries, self.on_turn_error)
+
+    def grace_of(self, run: Run) -> float:
+        """Return the seconds that a turn of the run has to end when it is asked to."""
+        grace: float = run.start.options.get("cancel_grace", self.cancel_grace)
+        return grace
 
 
 class Registry:

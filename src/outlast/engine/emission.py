@@ -60,18 +60,23 @@ class Emission:
         self._retracted: dict[Slot, int] = {}
         self._is_due = False
 
+    @property
+    def offset(self) -> int:
+        """That of the newest item that was written, or is about to be."""
+        return self._offset
+
     async def resume(self) -> None:
         """Find out what this turn has emitted before, at the cost of one entry."""
-        for entry in await self._turn.record.read_stream(last=1):
-            newest = decode(entry)
-            assert isinstance(newest, Emitted | TakenBack)
-            self._offset = newest.offset
-            if newest.turn == self._turn.run.turn:
-                self._outside = self._to_skip = newest.outside
-            if isinstance(newest, TakenBack):  # it need not be taken back again
-                for slot, after in self._turn.run.streamed.items():
-                    if (str(slot), after) == (newest.step, newest.after):
-                        self._retracted[slot] = after
+        newest = await self._turn.record.newest_item()
+        if newest is None:
+            return
+        self._offset = newest.offset
+        if newest.turn == self._turn.run.turn:
+            self._outside = self._to_skip = newest.outside
+        if isinstance(newest, TakenBack):  # it need not be taken back again
+            for slot, after in self._turn.run.streamed.items():
+                if (str(slot), after) == (newest.step, newest.after):
+                    self._retracted[slot] = after
 
     def begin(self) -> None:
         """Emit what the handler gives from now on."""

@@ -99,7 +99,8 @@ class Parking:
         awaited = self._turn.order.awaits(watching, belongings)
         ends = [wait.until for wait in awaited if wait.until is not None]
         signals = sorted(wait.signal for wait in awaited if wait.signal is not None)
-        return Parked(min(ends, default=None), tuple(signals), bool(watching))
+        asks = self._calls.steering.asked
+        return Parked(min(ends, default=None), tuple(signals), bool(watching), asks)
 
 
 def _waiters(event: asyncio.Event) -> Sequence[asyncio.Future[Any]]:

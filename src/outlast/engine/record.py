@@ -24,9 +24,11 @@ from outlast.model.events import (
     Ended,
     StreamEvent,
     TakenBack,
+    decode,
     encode,
 )
-from outlast.model.run import Run, fold
+from outlast.model.fold import fold, loaded
+from outlast.model.run import Input, Run
 from outlast.store import Reading, Store
 
 T = TypeVar("T")
@@ -34,8 +36,8 @@ T = TypeVar("T")
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before a write that got no answer is said again; the last one from then on."""
 
-Decide = Callable[[Run], Sequence[Decision]]
 Written = Decision | StreamEvent
+Decide = Callable[[Run], Sequence[Written]]
 Late = Callable[[], Decision]
 Carry = Callable[[], Sequence[Written]]
 
@@ -78,7 +80,10 @@ class Record:
         self._awaiting_end: set[asyncio.Future[None]] = set()
         self._store, self._system = store, system
         self._ids, self._count = f"{self.fence.id}{writer and '.'}{writer}", 0
-        self._waiting: list[tuple[tuple[Decision | Late, ...], asyncio.Future[bool]]] = []
+        self._ended = 0  # turns
+        self._newest: StreamEvent | None = None  # that was emitted, as far as is known
+        self._knows_newest = False
+        self._waiting: list[tuple[int, tuple[Decision | Late, ...], asyncio.Future[bool]]] = []
         self._turn = asyncio.Lock()  # one write at a time
         self._writer: asyncio.Task[None] | None = None
         self._refused: BaseException | None = None
@@ -148,6 +153,28 @@ class Record:
         )
         return reading.entries
 
+    async def newest_item(self) -> StreamEvent | None:
+        """Return what the run emitted last, at the cost of one entry, once.
+
+        Nobody else emits while we hold the lease.
+        """
+        if not self._knows_newest:
+            for entry in await self.read_stream(last=1):
+                newest = decode(entry)
+                assert isinstance(newest, Emitted | TakenBack)
+                self._newest = newest
+            self._knows_newest = True
+        return self._newest
+
+    async def newest_offset(self) -> int:
+        """Return the stream's offset."""
+        newest = await self.newest_item()
+        return newest.offset if newest else 0
+
+    def forget_newest(self) -> None:
+        """Take note that somebody else emits for us."""
+        self._newest, self._knows_newest = None, False
+
     async def write(self, *events: Decision | Late) -> bool:
         """Write what was decided in mid-turn, with what waits beside it; return when it is durable.
 
@@ -163,7 +190,7 @@ class Record:
         if self._refused:
             raise self._refused
         written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((events, written))
+        self._waiting.append((self.run.turn, events, written))
         if self._writer is None or self._writer.done():
             # A task of its own: who asked may be cancelled, and the others go on.
             self._writer = self._system.spawn(self._write_waiting(), f"write {self.key}")
@@ -172,17 +199,16 @@ class Record:
     async def _write_waiting(self) -> None:
         while self._waiting:
             async with self._turn:  # one batch at a time: a decision has its turn in between
-                batch, self._waiting = self._waiting, []
+                batch = self._take_waiting()
                 late = (event for some, _ in batch for event in some)
                 try:
                     await self._append([event() if callable(event) else event for event in late])
                 except BaseException as error:  # noqa: BLE001 - handed to whoever asked
                     self._refused = error
-                    for _, written in batch + self._waiting:
+                    for _, written in batch + self._take_waiting():
                         if not written.done():
                             written.set_exception(error)
                             written.exception()  # who asked may be gone: then nobody looks
-                    self._waiting = []
                     return
             for _, written in batch:
                 if not written.done():
@@ -190,6 +216,14 @@ class Record:
             if not self._waiting:
                 await asyncio.sleep(0)  # who goes on at once writes next: another task costs more
         self._see_to_hints()
+
+    def _take_waiting(self) -> list[tuple[tuple[Decision | Late, ...], asyncio.Future[bool]]]:
+        """Take what is to be written, but for what was asked in a turn that is over."""
+        waiting, self._waiting = self._waiting, []
+        for turn, _, written in waiting:
+            if turn != self.run.turn:
+                written.cancel()
+        return [(some, written) for turn, some, written in waiting if turn == self.run.turn]
 
     def _see_to_hints(self) -> None:
         """Have somebody look at what was hinted at while we wrote."""
@@ -205,7 +239,30 @@ class Record:
             change = Change(key=self.key, id=self._next_id(), entries=drafts, fence=self.fence)
             await self._take_in(await self._say(change), written)
 
-    async def decide(self, decide: Decide, *, releases: bool = True) -> Sequence[Decision]:
+    async def load_inputs(self) -> None:
+        """Read the inputs that the turn needs, where they are known by their entries only."""
+        run = self.run
+        needed = [run.input, run.previous, *run.inputs, *run.taken.values()]
+        read = {
+            input.revision: await self._load(input)
+            for input in needed
+            if input is not None and not input.is_loaded
+        }
+
+        def known(input: Input) -> Input:
+            return input if input.is_loaded else read[input.revision]
+
+        run.input = run.input and known(run.input)
+        run.previous = run.previous and known(run.previous)
+        run.inputs = tuple(map(known, run.inputs))
+        run.taken = {number: known(input) for number, input in run.taken.items()}
+
+    async def _load(self, input: Input) -> Input:
+        after = max(input.revision, self.first) - 1
+        reading = await self._ask(lambda: self._store.read(self.key, after, limit=1))
+        return loaded(input, reading.entries)
+
+    async def decide(self, decide: Decide, *, releases: bool = True) -> Sequence[Written]:
         """Write what `decide` says of the run as it is, at an edge; ask again if a fact came first.
 
         What rests afterwards gives the lease back, unless it is to be left to its end; what has
@@ -227,12 +284,12 @@ class Record:
         self._see_to_hints()
         return events
 
-    async def _decide(self, decide: Decide, *, releases: bool) -> Sequence[Decision]:
+    async def _decide(self, decide: Decide, *, releases: bool) -> Sequence[Written]:
         carried: tuple[Written, ...] = ()
         while True:
+            carried = (*carried, *self.carry())  # first: what is decided may take items back
             events = tuple(decide(self.run))
             after = self.run.after(events)
-            carried = (*carried, *self.carry())
             change = Change(
                 key=self.key,
                 id=self._next_id(),
@@ -267,19 +324,24 @@ class Record:
 
     async def _take_in(self, head: Head, written: Sequence[Written]) -> None:
         """Fold what was written; where others wrote as well, read it all in its order."""
+        for event in written:
+            if isinstance(event, (Emitted, TakenBack)):
+                self._newest, self._knows_newest = event, True
         if max(head.revision, self._hinted) != self.run.revision + len(written):
             await self._refresh()
             return
-        for event in written:
+        for revision, event in enumerate(written, self.run.revision + 1):
             if not isinstance(event, (Emitted, TakenBack)):
-                self.run.evolve(event, head.updated_at)
+                self.run.evolve(event, head.updated_at, revision)
         self._reach(head)
 
     def _reach(self, head: Head) -> None:
         """Take note that all is taken in up to this head."""
         self.run.revision, self.facts = head.revision, head.facts
-        if self.run.outcome is not None:
+        ended = self.run.turn - (not self.run.is_between)
+        if self.run.outcome is not None or ended > self._ended:
             self._tell_of_end()
+        self._ended = ended
 
     def _tell_of_end(self) -> None:
         for waiter in self._awaiting_end:
@@ -288,7 +350,8 @@ class Record:
     async def outcome_within(self, seconds: float) -> Ended | Aborted | None:
         """Return how the run ended, as soon as that is known here.
 
-        None: it is not known after so many seconds, or nothing more is learnt of the run here.
+        None: a turn has ended and the run goes on, or nothing is known after so many seconds, or
+        nothing more is learnt of the run here.
         """
         if self.run.outcome is None and not self._is_stopped:
             waiter = asyncio.get_running_loop().create_future()
@@ -323,12 +386,16 @@ class Record:
         self._tell_of_end()
 
     def close(self) -> None:
-        """Stop, and call nobody any more: who is called refers to us, and would live on by that.
+        """Stop, and call nobody any more.
 
         What waits to be written is refused: without those who are called, it would lack its items.
         """
         self.stop()
         self._refused = self._refused or Fenced(self.key, self.fence, None)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Call nobody any more: who is called refers to us, and would live on by that."""
         self.carry, self.changed, self.behind = tuple, _nothing, _nothing
 
     def _next_id(self) -> str:

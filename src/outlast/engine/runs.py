@@ -18,6 +18,7 @@ from outlast.store import Query
 if TYPE_CHECKING:
     from outlast.engine.definition import Definition
     from outlast.journal import Head
+    from outlast.model.story import Story
 
 T = TypeVar("T")
 
@@ -115,11 +116,17 @@ async def get(client: Client, id: str, definition: Definition | None = None) -> 
         raise TaskNotFound(
             f"run {id!r} is of the task {head.card.name!r}, not of {definition.name!r}"
         )
-    return _handle(client, head, definition)
+    given = await client.current(head.key, head.first)
+    return _handle(client, given.head, definition, given.story)
 
 
-def _handle(client: Client, head: Head, definition: Definition | None = None) -> TaskRun[Any]:
-    return TaskRun(client, head, definition or TASKS.find(head.card.name))
+def _handle(
+    client: Client,
+    head: Head,
+    definition: Definition | None = None,
+    story: Story | None = None,
+) -> TaskRun[Any]:
+    return TaskRun(client, head, definition or TASKS.find(head.card.name), story)
 
 
 def _several(status: Status | str | Sequence[Status | str] | None) -> Sequence[Status | str]:

@@ -24,7 +24,7 @@ from outlast.model.events import Checkpointed, Decision, Kind, Slot
 if TYPE_CHECKING:
     from outlast.engine.clock import System
     from outlast.engine.definition import Definition
-    from outlast.engine.record import Late, Record
+    from outlast.engine.record import Decide, Late, Record
     from outlast.engine.threads import Threads
     from outlast.model.run import Checkpoint, Run
 
@@ -78,7 +78,7 @@ class Turn:
         self.cancel, self.shutdown = asyncio.Event(), asyncio.Event()
         self.stop_reason: StopReason | None = None
         self.thrown: BaseException | None = None
-        self.lost: Callable[[], None] = lambda: None
+        self.lost: Callable[[], None] = _nothing
         self._names: dict[tuple[Kind, str], int] = {}  # how often each was called
         self._calls_since = 0
         self._threads: dict[object, int] = {}  # by a mark: its identity
@@ -175,6 +175,11 @@ class Turn:
         is_asking = set(self._threads.values()) <= self._asking
         return () if waiter is None or not is_asking else (waiter,)
 
+    def close(self) -> None:
+        """Let go of what belongs to a turn that is over: each refers to the others."""
+        self.lost = self.order.began = _nothing
+        self.scope.close()
+
     async def wait_for_threads(self, timeout: float) -> None:
         """Wait until no thread runs code of this turn, which something was thrown into."""
         ends = self.system.monotonic() + timeout
@@ -203,6 +208,18 @@ class Turn:
             raise
         self.raise_thrown()
         return is_alone
+
+    async def decide(self, decide: Decide) -> None:
+        """Record what is decided at an edge, on the run as it is then."""
+        self.raise_thrown()
+        try:
+            # The turn may be over by then, and the run in another one.
+            await self.record.decide(lambda run: () if self.thrown else decide(run))
+        except StoreError:
+            self.lost()
+            self.raise_thrown()
+            raise
+        self.raise_thrown()
 
     async def checkpoint(self, slot: Slot, event: Checkpointed | Late) -> None:
         """Record an outcome, and return when the handler may be given it.
@@ -242,3 +259,7 @@ class Turn:
         """Return when the handler may be given this recorded outcome."""
         await self.order.hand_over(checkpoint.place, checkpoint.after)
         self.raise_thrown()
+
+
+def _nothing() -> None:
+    pass

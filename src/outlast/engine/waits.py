@@ -160,6 +160,8 @@ class Waits:
 
     def _settle_now(self, run: Run) -> Sequence[Decision]:
         events: list[Decision] = []
+        if self._turn.thrown is not None:
+            return events  # the turn may be over, and the run in another one
         for name, waiters in self._waiters.items():
             signals = list(run.signals.get(name, ()))
             for waiter in waiters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -202,10 +202,24 @@ class Worker:
     ) -> None:
         assert head.lease is not None
         record = Record(self._around.store, self._around.system, head, run)
-        attempt: Attempt
-        renewed: Callable[[float], object] = _let_pass
+        until = asked_at + self.lease
+        attempt = self._make(head, record, definition, until, is_new=is_new)
+        self._leases.keep(
+            head.lease,
+            asked_at,
+            lambda: self._lose(head.key),
+            lambda until: self._extend(head.key, until),
+        )
+        task = self._around.system.spawn(
+            self._run(head, definition, record, attempt), f"run {head.key}"
+        )
+        self._active[head.key] = attempt, task
+
+    def _make(
+        self, head: Head, record: Record, definition: Definition, until: float, *, is_new: bool
+    ) -> Attempt:
         if definition.is_isolated and self._around.system.isolates:
-            attempt = isolated = IsolatedAttempt(
+            return IsolatedAttempt(
                 self._around,
                 record,
                 definition,
@@ -213,19 +227,31 @@ class Worker:
                 parker=self._parker,
                 head=head,
                 children=self._children,
-                until=asked_at + self.lease,
+                until=until,
             )
-            renewed = isolated.extend
-        else:
-            attempt = Attempt(self._around, record, definition, is_new=is_new, parker=self._parker)
-        self._leases.keep(head.lease, asked_at, lambda: attempt.stop(Stop.LEASE_LOST), renewed)
-        task = self._around.system.spawn(self._run(head, attempt), f"run {head.key}")
-        self._active[head.key] = attempt, task
+        return Attempt(self._around, record, definition, is_new=is_new, parker=self._parker)
 
-    async def _run(self, head: Head, attempt: Attempt) -> None:
+    def _lose(self, key: str) -> None:
+        """Stop a run whose lease is over."""
+        self._active[key][0].stop(Stop.LEASE_LOST)
+
+    def _extend(self, key: str, until: float) -> None:
+        """Take note that a lease was renewed; called in any thread."""
+        if (active := self._active.get(key)) is not None:
+            active[0].extend(until)
+
+    async def _run(
+        self, head: Head, definition: Definition, record: Record, attempt: Attempt
+    ) -> None:
+        """Run the turn that was taken up, and those that begin where it ends."""
         assert head.lease is not None
         try:
             await attempt.run()
+            while attempt.is_followed:
+                self._parker.forget(attempt, has_ended=False)
+                attempt = self._make(head, record, definition, attempt.until, is_new=True)
+                self._active[head.key] = attempt, self._active[head.key][1]
+                await attempt.run()
         except StoreError as error:
             log.warning("%s is left to the end of its lease: %s", head.key, error)
         except Exception:
@@ -245,7 +271,3 @@ class Worker:
         is_own = hint.key in self._active or hint.key in self._reserved
         if not is_own and not hint.closed:
             self._wake.set()
-
-
-def _let_pass(_: float) -> None:
-    """Do nothing when a lease is renewed: nobody else counts on it."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from outlast.codec.plain import Json, from_text, to_text
 from outlast.errors import Corrupt
-from outlast.journal import Draft, Entry
+from outlast.journal import SNAPSHOT, Draft, Entry
 
 FORMAT: Final = 1
 """The version of what stands in a run's journal; `Created` carries it."""
@@ -38,6 +38,16 @@ class Status(StrEnum):
 
 
 Kind = Literal["step", "sleep", "wait"]
+
+Steering = Literal["queue", "interrupt", "rollback", "inject"]
+"""What a new input does to a turn under way: waits for its end, ends it, undoes it, or joins it."""
+
+TurnMode = Literal["fresh", "resumed", "steered", "continued"]
+"""How a turn began: with the run, after a suspension, with an input that was given while the run
+was at work, or with what the turn before went on with."""
+
+TurnEnd = Literal["completed", "suspended", "superseded", "continued", "failed"]
+"""How a turn may end while its run goes on."""
 
 
 class Slot(NamedTuple):
@@ -70,15 +80,86 @@ class Created(NamedTuple):
 
 
 class TurnBegan(NamedTuple):
-    """A worker took up an input, and enters the handler with it for the first time."""
+    """A worker took up an input, and enters the handler with it for the first time.
+
+    Attributes:
+        input_id: of the input; that of the start where it is left out, as early versions did.
+        input: what the turn before went on with; every other input has an entry of its own.
+        mode: how the turn began.
+        overtook: the inputs that a later one took the place of; they never run.
+        streamed: the stream's offset before it.
+        deadline: when the turn times out, in seconds since 1970.
+    """
 
     turn: int
+    input_id: str = ""
+    mode: TurnMode = "fresh"
+    overtook: tuple[str, ...] = ()
+    streamed: int = 0
+    deadline: float | None = None
+    input: Json = None
+
+
+class TurnEnded(NamedTuple):
+    """A turn is over, and its run goes on.
+
+    Attributes:
+        output: what its callers get.
+        error: what its handler raised at the last of so many `attempts`.
+        reason: of a suspension.
+    """
+
+    how: TurnEnd
+    output: Json = None
+    error: Json = None
+    reason: str | None = None
+    attempts: int = 1
+
+
+class InputTaken(NamedTuple):
+    """The handler took an input that was given while its `turn` ran, at its `number`-th asking.
+
+    `after` is how many outcomes of the turn the handler had been given when it asked; -1: that is
+    not certain.
+    """
+
+    input_id: str
+    turn: int
+    number: int
+    after: int = -1
+
+
+class Retried(NamedTuple):
+    """Somebody opened a run again that had ended; its turn begins anew at `due`."""
+
+    due: float
+
+
+class Resolved(NamedTuple):
+    """Somebody told the outcome of a step that nobody knew: a value, or an error."""
+
+    name: str
+    number: int
+    value: Json = None
+    error: Json = None
+
+
+class Snapshot(NamedTuple):
+    """What the entries before amount to, as far as it still matters; see `model.run`."""
+
+    state: Mapping[str, Any]
 
 
 class AttemptBegan(NamedTuple):
-    """A worker enters the handler again. `died`: the process before did not give it back."""
+    """A worker enters the handler again.
+
+    Attributes:
+        died: the process before did not give it back.
+        deadline: of a turn that was retried, when it times out; else it stays as it was.
+    """
 
     died: bool
+    deadline: float | None = None
 
 
 class StepBegan(NamedTuple):
@@ -168,11 +249,13 @@ class Parked(NamedTuple):
         due: when the first of its timers ends; None: it waits for signals only.
         waits: its waits for signals; any of these enters the handler again.
         watches_cancel: it waits for `ctx.cancel` as well, which enters it again too.
+        asks: how often it had asked for an input: what it got then, it gets again.
     """
 
     due: float | None = None
     waits: tuple[Asked, ...] = ()
     watches_cancel: bool = False
+    asks: int = 0
 
 
 class HandedBack(NamedTuple):
@@ -204,6 +287,20 @@ class Signalled(NamedTuple):
     value: Json
 
 
+class InputGiven(NamedTuple):
+    """Somebody gave the run another input; `steering` says what it does to a turn under way."""
+
+    input_id: str
+    input: Json
+    steering: Steering = "queue"
+
+
+class Withdrawn(NamedTuple):
+    """Somebody took back an input, which counts if no turn had taken it up."""
+
+    input_id: str
+
+
 class CancelRequested(NamedTuple):
     """Somebody asked the run to stop."""
 
@@ -212,7 +309,10 @@ class CancelRequested(NamedTuple):
 
 Decision = (
     Created
+    | Snapshot
     | TurnBegan
+    | TurnEnded
+    | InputTaken
     | AttemptBegan
     | StepBegan
     | StepTried
@@ -224,8 +324,10 @@ Decision = (
     | HandedBack
     | Ended
     | Aborted
+    | Retried
+    | Resolved
 )
-Fact = Signalled | CancelRequested
+Fact = Signalled | InputGiven | Withdrawn | CancelRequested
 Event = Decision | Fact
 
 
@@ -260,7 +362,10 @@ StreamEvent = Emitted | TakenBack
 
 TYPE_OF: Final[Mapping[type[Any], str]] = {
     Created: "created",
+    Snapshot: SNAPSHOT,
     TurnBegan: "turn_began",
+    TurnEnded: "turn_ended",
+    InputTaken: "input_taken",
     AttemptBegan: "attempt_began",
     StepBegan: "step_began",
     StepTried: "step_tried",
@@ -272,7 +377,11 @@ TYPE_OF: Final[Mapping[type[Any], str]] = {
     HandedBack: "handed_back",
     Ended: "ended",
     Aborted: "aborted",
+    Retried: "retried",
+    Resolved: "resolved",
     Signalled: "signalled",
+    InputGiven: "input_given",
+    Withdrawn: "withdrawn",
     CancelRequested: "cancel_requested",
     Emitted: "emitted",
     TakenBack: "taken_back",
@@ -291,6 +400,7 @@ _DEFAULTS: Final[Mapping[type[Any], tuple[Any, ...]]] = {
 }
 _FROM_JSON: Final[Mapping[str, Callable[[Any], Any]]] = {
     "status": Status,
+    "overtook": lambda ids: (*ids,),
     "span": lambda span: None if span is None else tuple(span),
     "waits": lambda waits: tuple(Asked(*asked) for asked in waits),
 }

@@ -7,13 +7,13 @@ writes events folds them first, and sends the fields of the card that they chang
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from outlast.codec.plain import Json
-from outlast.journal import NEVER, CardFields, Entry
+from outlast.journal import NEVER, CardFields
 from outlast.model.events import (
     Aborted,
     AttemptBegan,
@@ -21,33 +21,46 @@ from outlast.model.events import (
     CancelRequested,
     Checkpointed,
     Created,
-    Emitted,
     Ended,
     Event,
     HandedBack,
+    InputGiven,
+    InputTaken,
     Parked,
+    Resolved,
+    Retried,
     Signalled,
     Slot,
+    Snapshot,
     Status,
+    Steering,
     StepBegan,
     StepStreamed,
     StepTried,
-    TakenBack,
+    StreamEvent,
     TimerSet,
     TurnBegan,
-    decode,
+    TurnEnded,
+    TurnMode,
+    Withdrawn,
 )
 
 _EDGES: Final = (
     Created,
+    Snapshot,
     TurnBegan,
+    TurnEnded,
     AttemptBegan,
     AttemptFailed,
     Parked,
     HandedBack,
     Ended,
     Aborted,
+    Retried,
 )
+
+FIRST: Final = 0
+"""In place of a revision: the first one of the journal, wherever its numbers begin."""
 
 RUN: Final = "run"
 """The kind of journal that holds a run."""
@@ -71,17 +84,71 @@ class Checkpoint:
     event: Checkpointed
 
 
+class Input(NamedTuple):
+    """One that the run was given.
+
+    Attributes:
+        value: None where it is not loaded, `is_loaded` says which.
+        revision: of the entry that holds it; `FIRST` for the one that the run was started with.
+    """
+
+    id: str
+    steering: Steering = "queue"
+    revision: int = FIRST
+    value: Json = None
+    is_loaded: bool = True
+
+    @property
+    def supersedes(self) -> bool:
+        """Whether it ends a turn that is under way."""
+        return self.steering in ("interrupt", "rollback")
+
+
+def _slot_of(event: StepBegan | StepTried | StepStreamed) -> Slot:
+    return Slot("step", event.name, event.number)
+
+
+_OF_THE_ENDED: Final = frozenset({Retried, Resolved})
+"""What only happens to a run that has ended."""
+
+_OF_WORK: Final = frozenset(
+    {
+        AttemptFailed,
+        Checkpointed,
+        HandedBack,
+        InputTaken,
+        Parked,
+        StepBegan,
+        StepStreamed,
+        StepTried,
+        TimerSet,
+    }
+)
+"""What only happens while an attempt is under way."""
+
+
 @dataclass(slots=True)
 class Run:
     """A run as its entries, up to `revision`, leave it.
 
     Attributes:
         due: when it needs a worker by itself; the head's may come earlier, because of a fact.
+        inputs: those that no turn has taken up, oldest first; that of the start is among them.
+        last_input_id: of the newest input.
+        turn: the number of the turn that was begun last, from 1.
+        mode: how that turn began; `input` is what it took up, `previous` what the one before had.
+        is_between: no turn is under way: none has begun, or the last one has ended.
+        deadline: when the turn times out.
+        streamed_before: the stream's offset before the turn.
+        taken: the inputs that the handler took while the turn ran, by the number of its asking.
+        asks: how often the handler had asked for an input when it was parked last.
         is_entered: a worker entered the handler, and neither ended the attempt nor gave the run
             back.
+        is_handed_back: a worker that shut down gave it back, and nobody has gone on since.
         is_recovered: the attempt under way goes on after a crash or a hand-back.
         entries: how often the handler was entered.
         parked: what the handler waits for, while it is out of memory.
+        suspension: how the last turn ended, while the run is suspended.
         attempt: how many attempts of this turn have failed.
         recoveries: how often the run was taken over from a process that died or gave it back.
         deaths: how often in a row, without a new checkpoint, the process that ran it died.
@@ -99,11 +166,23 @@ class Run:
     due: float | None = NEVER
     created: Created | None = None
     created_at: float = 0.0
+    inputs: tuple[Input, ...] = ()
+    last_input_id: str = ""
     turn: int = 0
+    mode: TurnMode = "fresh"
+    input: Input | None = None
+    previous: Input | None = None
+    is_between: bool = True
+    deadline: float | None = None
+    streamed_before: int = 0
+    taken: dict[int, Input] = field(default_factory=dict[int, Input])
+    asks: int = 0
     is_entered: bool = False
+    is_handed_back: bool = False
     is_recovered: bool = False
     entries: int = 0
     parked: Parked | None = None
+    suspension: TurnEnded | None = None
     attempt: int = 0
     recoveries: int = 0
     deaths: int = 0
@@ -120,7 +199,7 @@ class Run:
 
     @property
     def start(self) -> Created:
-        """The event that made the run."""
+        """The event that made the run; once a second turn has begun, its input is left out."""
         if self.created is None:
             raise NotAllowed("the run has no first entry")
         return self.created
@@ -130,91 +209,195 @@ class Run:
         """Whether nobody was at work on it when its last entry was written."""
         return not self.is_entered
 
-    def evolve(self, event: Event, at: float) -> None:
-        """Take the event, written at `at`, into account, in place; history does not raise the cost.
+    @property
+    def is_superseded(self) -> bool:
+        """Whether an input is there that ends the turn under way."""
+        return not self.is_between and any(input.supersedes for input in self.inputs)
+
+    def evolve(self, event: Event, at: float, revision: int = 0) -> None:
+        """Take the event into account, in place; history does not raise the cost.
+
+        Args:
+            event: what was written.
+            at: when, in seconds since 1970.
+            revision: of its entry.
 
         Raises:
             NotAllowed: it does not fit the run as it is; nothing has changed.
         """
-        if self.outcome is not None:
-            raise NotAllowed(f"{type(event).__name__} after {self.status}")
-        if (self.created is None) is not isinstance(event, Created):
-            raise NotAllowed(
-                f"{type(event).__name__} {'before' if self.created is None else 'after'} Created"
-            )
+        self._check(event)
         match event:
-            case Signalled(name, value):
-                self.signals.setdefault(name, deque()).append(value)
-            case CancelRequested():
-                self.cancel = self.cancel or event
             case Created():
                 self.created, self.created_at, self.due = event, at, event.due
-            case TurnBegan(turn):
-                self._begin(turn)
-            case AttemptBegan(died):
-                self._enter_again(died=died)
-            case Ended(status):
-                self._rest(NEVER)
-                self.status, self.outcome = status, event
-            case Aborted():
-                self._rest(NEVER)
-                self.status, self.outcome = Status.ABORTED, event
+                self._take_in(Input(event.input_id, value=event.input))
+            case InputGiven(id, value, steering):
+                self._take_in(Input(id, steering, revision, value))
+            case TurnBegan():
+                self._begin(event, revision)
             case _:
-                self._work(event)
+                self._WHAT_IT_DOES[type(event)](self, event)
 
-    def _work(self, event: Event) -> None:
-        """Take into account what only happens while an attempt is under way."""
-        if not self.is_entered:
-            raise NotAllowed(f"{type(event).__name__} while nobody is at work on the run")
-        match event:
-            case Checkpointed(kind, name, number):
-                self._record(Slot(kind, name, number), event)
-            case StepBegan(name, number, digest):
-                self.unknown[Slot("step", name, number)] = digest
-            case StepTried(name, number):
-                self.tries[Slot("step", name, number)] = event
-            case StepStreamed(name, number, after):
-                self.streamed[Slot("step", name, number)] = after
-            case TimerSet(kind, name, number, until, after):
-                self.timers[Slot(kind, name, number)] = until
-                self.asked[Slot(kind, name, number)] = after
-            case AttemptFailed(error, retry_at):
-                self._rest(retry_at)
-                self.attempt += 1
-                self.deaths = 0
-                self.retry_error = error
-                self._forget_failures()
-            case Parked(due, waits):
-                self._rest(due)
-                self.parked = event
-                asked = {Slot("wait", wait.name, wait.number): wait.after for wait in waits}
-                self.asked = {**asked, **self.asked}
-            case HandedBack(due):
-                self._rest(due)
-                self.status = Status.PENDING
-            case _:  # pragma: no cover - every event has its case
-                raise NotAllowed(f"{type(event).__name__} is unknown")
+    def _check(self, event: Event) -> None:
+        """Refuse an event that cannot happen to the run as it is."""
+        kind, what = type(event), type(event).__name__
+        if self.created is None:
+            if kind is not Created:
+                raise NotAllowed(f"{what} before Created")
+        elif kind is Created:
+            raise NotAllowed("Created twice")
+        elif (self.outcome is None) is (kind in _OF_THE_ENDED):
+            raise NotAllowed(f"{what} while the run is {self.status}")
+        elif kind in _OF_WORK and not self.is_entered:
+            raise NotAllowed(f"{what} while nobody is at work on the run")
 
-    def _begin(self, turn: int) -> None:
-        if self.is_entered or turn != self.turn + 1:
-            raise NotAllowed(f"turn {turn}, but is_entered={self.is_entered} in turn {self.turn}")
-        self.is_entered, self.turn, self.status = True, turn, Status.RUNNING
+    # From outside
+
+    def _take_in(self, input: Input) -> None:
+        self.inputs, self.last_input_id = (*self.inputs, input), input.id
+
+    def _signal(self, event: Signalled) -> None:
+        self.signals.setdefault(event.name, deque()).append(event.value)
+
+    def _withdraw(self, event: Withdrawn) -> None:
+        self.inputs = tuple(input for input in self.inputs if input.id != event.input_id)
+
+    def _ask_to_stop(self, event: CancelRequested) -> None:
+        self.cancel = self.cancel or event
+
+    # Turns
+
+    def _keep(self, event: Snapshot) -> None:
+        """Change nothing: the entries before say the same."""
+
+    def _take_input(self, id: str) -> Input:
+        taken = next((input for input in self.inputs if input.id == id), None)
+        if taken is None:
+            raise NotAllowed(f"no input {id!r} is there to be taken up")
+        self.inputs = tuple(input for input in self.inputs if input is not taken)
+        return taken
+
+    def _begin(self, event: TurnBegan, revision: int) -> None:
+        if not self.is_between or event.turn != self.turn + 1:
+            raise NotAllowed(f"turn {event.turn} while is_between={self.is_between}, {self.turn=}")
+        if event.mode == "continued":
+            input = Input(event.input_id, "queue", revision, event.input)
+        else:
+            input = self._take_input(event.input_id or self.start.input_id)
+        self.previous, self.input = self.input, input
+        self.inputs = tuple(input for input in self.inputs if input.id not in event.overtook)
+        self.turn, self.mode, self.deadline = event.turn, event.mode, event.deadline
+        self.streamed_before = event.streamed
+        self._forget_the_turn()
+        self.is_between, self.suspension = False, None
+        self.is_entered, self.status = True, Status.RUNNING
         self.entries += 1
 
-    def _enter_again(self, *, died: bool) -> None:
-        if died is not self.is_entered or self.turn == 0:
-            raise NotAllowed(f"died={died}, but is_entered={self.is_entered} in turn {self.turn}")
-        # After an attempt that failed the status is `running`: to enter again is no recovery.
-        self.is_recovered = died or self.status is Status.PENDING
+    def _forget_the_turn(self) -> None:
+        """Keep nothing of the turn before but what is the run's own."""
+        self.attempt = self.deaths = 0
+        self.taken, self.asks, self.retry_error = {}, 0, None
+        self.parked, self.is_handed_back, self.is_recovered = None, False, False
+        self.checkpoints, self.tries, self.timers = {}, {}, {}
+        self.asked, self.streamed, self.unknown = {}, {}, {}
+
+    def _end_turn(self, event: TurnEnded) -> None:
+        if self.is_between:
+            raise NotAllowed(f"a turn ends, and none is under way after {self.turn}")
+        rests = event.how in ("suspended", "failed")
+        self._rest(NEVER)
+        self.is_between, self.deadline = True, None
+        self.status = Status.SUSPENDED if rests else Status.RUNNING
+        self.suspension = event if rests else None
+
+    def _enter_again(self, event: AttemptBegan) -> None:
+        if event.died is not self.is_entered or self.is_between:
+            raise NotAllowed(f"{event}, but {self.is_entered=} in turn {self.turn}")
+        self.is_recovered = event.died or self.is_handed_back
         self.recoveries += self.is_recovered
-        self.deaths += died
+        self.deaths += event.died
         self.is_entered, self.status, self.parked = True, Status.RUNNING, None
+        self.is_handed_back, self.deadline = False, event.deadline or self.deadline
         self.entries += 1
+
+    def _fail(self, event: AttemptFailed) -> None:
+        self._rest(event.retry_at)
+        self.attempt += 1
+        self.deaths = 0
+        self.retry_error = event.error
+        self._forget_failures()
+
+    def _park(self, event: Parked) -> None:
+        self._rest(event.due)
+        self.parked, self.asks = event, event.asks
+        asked = {Slot("wait", wait.name, wait.number): wait.after for wait in event.waits}
+        self.asked = {**asked, **self.asked}
+
+    def _hand_back(self, event: HandedBack) -> None:
+        self._rest(event.due)
+        self.is_handed_back, self.status = True, Status.PENDING
+
+    def _end(self, event: Ended | Aborted) -> None:
+        self._rest(NEVER)
+        self.status = Status.ABORTED if isinstance(event, Aborted) else event.status
+        self.outcome = event
 
     def _rest(self, due: float | None) -> None:
         self.is_entered, self.due = False, due
 
-    def _record(self, slot: Slot, event: Checkpointed) -> None:
+    def _open_again(self, event: Retried) -> None:
+        """Take the end back, and begin the turn anew, with what is recorded of it."""
+        if self.status is Status.COMPLETED:
+            raise NotAllowed("a run that has a result is not opened again")
+        self.outcome = self.cancel = self.parked = self.retry_error = self.deadline = None
+        self.attempt = self.deaths = 0
+        self.is_handed_back = False
+        self._forget_failures()
+        # A run that was suspended waits for its next input again.
+        self.due = NEVER if self.suspension and not self.inputs else event.due
+        self.status = Status.SUSPENDED if self.suspension else Status.PENDING
+
+    def _resolve(self, event: Resolved) -> None:
+        """Let an outcome that nobody knew be what somebody says."""
+        slot = Slot("step", event.name, event.number)
+        old = self.checkpoints.get(slot)
+        if slot not in self.unknown and (old is None or old.event.error is None):
+            raise NotAllowed(f"the outcome of step {str(slot)!r} is known, or it never began")
+        recorded = Checkpointed(
+            slot.kind,
+            slot.name,
+            slot.number,
+            old.after if old else -1,
+            event.value,
+            event.error,
+            digest=old.event.digest if old else self.unknown[slot],
+            span=old.event.span if old else None,
+        )
+        place = old.place if old else len(self.checkpoints)
+        self.checkpoints = {**self.checkpoints, slot: Checkpoint(place, recorded.after, recorded)}
+        self.unknown.pop(slot, None)
+
+    # What the handler does
+
+    def _begin_step(self, event: StepBegan) -> None:
+        self.unknown[_slot_of(event)] = event.digest
+
+    def _try(self, event: StepTried) -> None:
+        self.tries[_slot_of(event)] = event
+
+    def _stream(self, event: StepStreamed) -> None:
+        self.streamed[_slot_of(event)] = event.after
+
+    def _set_timer(self, event: TimerSet) -> None:
+        slot = Slot(event.kind, event.name, event.number)
+        self.timers[slot], self.asked[slot] = event.until, event.after
+
+    def _inject(self, event: InputTaken) -> None:
+        if event.turn != self.turn or event.number in self.taken:
+            raise NotAllowed(f"{event} in turn {self.turn}, which took {sorted(self.taken)}")
+        self.taken[event.number] = self._take_input(event.input_id)
+
+    def _record(self, event: Checkpointed) -> None:
+        slot = Slot(event.kind, event.name, event.number)
         if slot in self.checkpoints:
             raise NotAllowed(f"{slot.kind} {str(slot)!r} is already recorded")
         if slot.kind == "wait" and not event.timed_out:
@@ -245,9 +428,9 @@ class Run:
                 slot: Checkpoint(place, -1, old.event)
                 for place, (slot, old) in enumerate(kept.items())
             }
-        self.tries, self.asked = {}, {}
+        self.tries, self.asked, self.asks = {}, {}, 0
 
-    def after(self, events: Iterable[Event]) -> Run:
+    def after(self, events: Iterable[Event | StreamEvent]) -> Run:
         """Return the run as it would be, as far as its card goes; this one stays as it is."""
         run = Run(*_FIELDS_OF(self))  # what begins or ends an attempt changes no container in place
         for event in events:
@@ -280,16 +463,27 @@ class Run:
             return CardFields(status=self.status.value)
         return CardFields(status=self.status.value, due=self.due)
 
+    _WHAT_IT_DOES: ClassVar[Mapping[type[Any], Callable[[Any, Any], None]]] = {
+        Signalled: _signal,
+        Withdrawn: _withdraw,
+        CancelRequested: _ask_to_stop,
+        Snapshot: _keep,
+        TurnEnded: _end_turn,
+        AttemptBegan: _enter_again,
+        AttemptFailed: _fail,
+        Parked: _park,
+        HandedBack: _hand_back,
+        Ended: _end,
+        Aborted: _end,
+        Retried: _open_again,
+        Resolved: _resolve,
+        StepBegan: _begin_step,
+        StepTried: _try,
+        StepStreamed: _stream,
+        TimerSet: _set_timer,
+        InputTaken: _inject,
+        Checkpointed: _record,
+    }
+
 
 _FIELDS_OF: Final = attrgetter(*(field.name for field in fields(Run)))
-
-
-def fold(entries: Iterable[Entry], run: Run | None = None) -> Run:
-    """Return what the entries amount to, on top of `run`, which is changed in place."""
-    run = Run() if run is None else run
-    for entry in entries:
-        event = decode(entry)
-        assert not isinstance(event, Emitted | TakenBack)  # only folded types are read
-        run.evolve(event, entry.at)
-        run.revision = entry.revision
-    return run

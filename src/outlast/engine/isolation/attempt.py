@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.engine.attempt import PUT_BACK_FOR, Attempt, Stop, Surroundings
+from outlast.engine.attempt import STOPS_WITHIN as UNWINDS_WITHIN
 from outlast.engine.isolation.desk import Desk
 from outlast.engine.isolation.places import Place, place_of
 from outlast.errors import StoreError, UsageError
 from outlast.journal import Entry, Head
+from outlast.model import decisions
 from outlast.model.events import Event, TurnBegan, encode
 from outlast.store import Hint, Reading
 
@@ -37,6 +39,10 @@ STOPS_WITHIN: Final = 4.0
 class IsolatedAttempt(Attempt):
     """An attempt whose handler is elsewhere."""
 
+    is_followed: bool
+    until: float
+    _streamed: int
+
     def __init__(
         self,
         surroundings: Surroundings,
@@ -51,7 +57,7 @@ class IsolatedAttempt(Attempt):
     ) -> None:
         """Begin under a lease that ends at `until`, by the monotonic clock, if nobody renews it."""
         super().__init__(surroundings, record, definition, is_new=is_new, parker=parker)
-        self._head, self._children, self._until = head, children, until
+        self._head, self._children, self.until = head, children, until
         self._place: Place = place_of(f"the task {definition.name!r}", definition.function)
         self._child: Child | None = None
         self._desk: Desk | None = None
@@ -62,7 +68,7 @@ class IsolatedAttempt(Attempt):
 
     def extend(self, until: float) -> None:
         """Take note that the lease was renewed; called in any thread."""
-        self._until = until
+        super().extend(until)
         if (child := self._child) is not None:
             self._children.extend(child, until)
 
@@ -132,6 +138,7 @@ class IsolatedAttempt(Attempt):
                 await self._hand_back(PUT_BACK_FOR)
                 return True
             if said is not None and said.get("ended"):
+                await self._follow(has_begun=said["is_followed"])
                 return True
             await self._conclude_without(said)
             if said is not None or self._stop is not None or not self.record.run.is_entered:
@@ -139,6 +146,12 @@ class IsolatedAttempt(Attempt):
             # The lease is still ours: nobody else needs to find out that the child has died.
             if not await self._take_up():
                 return True
+
+    async def _follow(self, *, has_begun: bool) -> None:
+        """Have the next turn run, if the child has begun one in the write that ended its own."""
+        if has_begun:
+            await self.record.catch_up()
+            self.is_followed = self.record.run.is_entered and not self._has_lost_lease
 
     async def _conclude_without(self, said: Message | None) -> None:
         """Write what the end of a child leaves to be written.
@@ -155,6 +168,9 @@ class IsolatedAttempt(Attempt):
             await self.record.decide(lambda _: ())
         elif said is not None and "refused" in said:
             await self._write(self._failed(UsageError(said["refused"])), releases=True)
+        elif self._stop is Stop.ASKED:
+            self._streamed = await self.record.newest_offset()
+            await self._write(lambda run: decisions.left(run, self._terms(run)), releases=True)
         elif said is not None or self._stop is not None:
             await self._hand_back()
 
@@ -176,7 +192,9 @@ class IsolatedAttempt(Attempt):
         child.lost = lambda: None if ended.done() else ended.set_result(None)
         said, is_clean = None, False
         try:
-            self._children.bind(child, self._until)
+            self._children.bind(child, self.until)
+            self.record.forget_newest()  # the child emits
+            self._set_limit()
             if await self._tell(child):
                 said = await self._wait_for(ended, child)
                 is_clean = said is not None and bool(said.get("is_clean"))
@@ -195,6 +213,20 @@ class IsolatedAttempt(Attempt):
             if is_clean:
                 await self._children.give_back(child)
         return said
+
+    def _set_limit(self) -> None:
+        """Kill a child whose code has not ended when its turn's time, and its grace, are over.
+
+        It sees to both by itself, unless its event loop is blocked.
+        """
+        run, system = self.record.run, self._around.system
+        if run.deadline is not None:
+            limit = run.deadline + self._definition.grace_of(run) + 2 * UNWINDS_WITHIN
+            self._alarms.append(system.call_at(limit, self._end_late))
+
+    def _end_late(self) -> None:
+        self.stop(Stop.ASKED)
+        self._kill.set()
 
     async def _take_child(self) -> Child | None:
         """Return a child without a run; None if the attempt was stopped before there was one.
@@ -261,7 +293,8 @@ class IsolatedAttempt(Attempt):
     def _just_made(self) -> Reading | None:
         """Return the run without asking the store, if it was made a moment ago, by this worker."""
         run, head = self.record.run, self._head
-        events: Sequence[Event] = (run.start, TurnBegan(1))
+        began = TurnBegan(1, run.start.input_id, deadline=run.deadline)
+        events: Sequence[Event] = (run.start, began)
         if not self._is_new or run.entries > 1 or run.revision != head.first + len(events) - 1:
             return None
         entries = [

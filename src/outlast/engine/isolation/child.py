@@ -39,7 +39,7 @@ from outlast.engine.isolation.wire import Message, Wire, reading_from
 from outlast.engine.parking import Parker
 from outlast.engine.record import Record
 from outlast.errors import StoreError, UsageError
-from outlast.model.run import fold
+from outlast.model.fold import fold
 
 if TYPE_CHECKING:
     from outlast.engine.definition import Definition
@@ -194,6 +194,7 @@ class Service:
                 # Who has left a process behind is not used again: it goes, and that with it.
                 "is_clean": has_stopped and not has_children(),
                 "has_ended": attempt.has_ended,
+                "is_followed": attempt.is_followed,
                 "may_park": may_park,
             }
         )

@@ -11,6 +11,7 @@ async with outlast.open("sqlite:///agents.db"):
     result = await greet.run("hello", id="g-1")
 """
 
+from outlast.context import Step, TaskContext
 from outlast.engine.app import App, open  # noqa: A004 - `outlast.open`
 from outlast.engine.handles import HistoryEntry, Retracted, StreamItem, TaskResult, TaskRun
 from outlast.engine.retry import RetryPolicy
@@ -40,7 +41,7 @@ from outlast.errors import (
     UsageError,
 )
 from outlast.model.events import Status
-from outlast.task import Step, Task, TaskContext, task
+from outlast.task import Task, task
 
 __all__ = [
     "App",

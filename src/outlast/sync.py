@@ -13,17 +13,17 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
 
+from outlast.context import Step as AsyncStep
+from outlast.context import TaskContext as AsyncTaskContext
 from outlast.engine.belongings import turn_of
 from outlast.errors import Unwound
-from outlast.task import Step as AsyncStep
-from outlast.task import TaskContext as AsyncTaskContext
 
 if TYPE_CHECKING:
+    from outlast.context import EntryMode
     from outlast.engine.app import App
     from outlast.engine.attempt import Calls
     from outlast.engine.retry import RetryPolicy
     from outlast.engine.turn import StopReason
-    from outlast.task import EntryMode
 
 In = TypeVar("In")
 T = TypeVar("T")

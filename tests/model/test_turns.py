@@ -140,6 +140,22 @@ def test_a_task_that_rejects_joins_an_equal_input_but_between_turns(state: str) 
     assert answer(run_after(STATES[state]), offer(input={"x": 1}, steering=None)) is expected
 
 
+@pytest.mark.parametrize(("input", "expected"), [("input a", "join"), ({"x": 1}, "conflict")])
+def test_a_task_that_rejects_takes_no_second_input_while_one_waits_for_its_turn(
+    input: Any, expected: str
+) -> None:
+    run = given_to(run_after(STATES["suspended"]), ("a", "queue"))
+
+    assert answer(run, offer(input=input, steering=None)) is Answer(expected)
+
+
+def test_an_equal_input_joins_a_suspended_run_that_was_cancelled() -> None:
+    run = run_after([*STATES["suspended"], Ended(Status.CANCELLED)])
+
+    assert answer(run, offer(input={"x": 1}, steering=None)) is Answer.JOIN
+    assert answer(run, offer(steering=None)) is Answer.CONFLICT
+
+
 def test_so_many_inputs_wait_and_no_more() -> None:
     run = given_to(after(), ("a", "queue"))
 
@@ -176,7 +192,7 @@ def test_an_offer_becomes_a_fact() -> None:
         ([("a", "inject")], ["completed with 7", "steered 2: a"]),
         ([("a", "queue"), ("b", "queue")], ["completed with 7", "steered 2: a"]),
         ([("a", "interrupt")], ["superseded with 7", "steered 2: a"]),
-        ([("a", "rollback")], ["superseded", "take back 0 to 8", "steered 2: a"]),
+        ([("a", "rollback")], ["take back 0 to 8", "superseded", "steered 2: a"]),
         (
             [("a", "interrupt"), ("b", "interrupt"), ("c", "interrupt")],
             ["superseded with 7", "steered 2: c past a, b"],
@@ -213,7 +229,7 @@ def test_the_next_turn_has_its_own_time_and_knows_where_the_stream_is() -> None:
 def test_what_is_undone_is_taken_back_before_the_next_turn_begins() -> None:
     run = given_to(after(), ("a", "rollback"))
 
-    ended, back, _, began = decisions.returned(run, 7, LATER)
+    back, ended, _, began = decisions.returned(run, 7, LATER)
 
     assert ended == TurnEnded("superseded")
     assert back == TakenBack(8, 0, 1)

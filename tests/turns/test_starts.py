@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -101,6 +102,18 @@ async def test_suspended_a_known_input_id_joins_its_turn(app: testing.SkippingAp
     assert (await types(again)).count("turn_began") == 2
 
 
+async def test_suspended_of_two_equal_inputs_at_once_the_second_joins(
+    app: testing.SkippingApp,
+) -> None:
+    await rests.run(1, id="r")
+
+    first, second = await asyncio.gather(*(rests.start(2, id="r") for _ in range(2)))
+
+    assert first.input_id == second.input_id
+    assert (await first.result()).output == (await second.result()).output == [2, "resumed"]
+    assert (await types(first)).count("turn_began") == 2
+
+
 # Running or pending
 
 
@@ -115,6 +128,32 @@ async def test_running_what_was_said_before_joins_it(
 
     assert again.input_id == "i"
     assert (await again.result()).output == (await first.result()).output == [{"x": 1}, 2]
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+async def test_running_what_was_said_before_joins_a_turn_that_continued_itself(
+    app: testing.SkippingApp, is_ended: bool
+) -> None:
+    @task
+    async def goes_on(ctx: TaskContext[int]) -> Any:
+        if ctx.input < 3:
+            await ctx.continue_with(ctx.input + 1)
+        return [ctx.input, await ctx.wait("go")]
+
+    first = await goes_on.start(1, id="r", input_id="i")
+    await app.advance(HOUR)
+    if is_ended:
+        await first.signal("go", 2)
+        await first.result()
+
+    again = await goes_on.start(1, id="r")
+
+    with pytest.raises(TaskConflict):
+        await goes_on.start(3, id="r")
+    if not is_ended:
+        await again.signal("go", 2)
+    assert (again.input_id, again.turn) == ("i", 3)
+    assert (await again.result()).output == (await first.result()).output == [3, 2]
 
 
 async def test_running_a_new_input_is_refused_by_a_task_that_rejects(

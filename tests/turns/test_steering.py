@@ -336,6 +336,11 @@ async def test_rollback_the_turn_is_as_if_it_had_not_been(
         Retracted(2, 0, 1, None),
         StreamItem(3, "b begins", 2, None),
     ]
+    # Who reads the stream of the turn that is undone is told, and then it ends.
+    assert [item async for item in first.stream()] == [
+        StreamItem(1, "a begins", 1, None),
+        Retracted(2, 0, 1, None),
+    ]
     # Signals that it took stay taken.
     assert (await types(first)).count("signalled") == 1
 

@@ -75,7 +75,7 @@ async def give(client: Client, seen: Seen, created: Created, conditions: Conditi
         conditions.if_last_input_id,
     )
     while True:
-        await _load(client, seen)
+        await _load(client, seen, offer)
         answer = turns.answer(seen.run, offer)
         is_first = offer.input_id == seen.run.start.input_id
         if conditions.is_named and offer.known is None and (is_first or answer is not Answer.TAKE):
@@ -84,6 +84,7 @@ async def give(client: Client, seen: Seen, created: Created, conditions: Conditi
             answer = turns.answer(seen.run, offer)
         if answer is Answer.JOIN:
             joined = offer.known or turns.newest(seen.run)
+            assert joined is not None
             story = Story(joined.id, max(joined.revision, first) - 1)
             return Given(await client.follow(key, first, story), story)
         if answer is not Answer.TAKE:
@@ -106,10 +107,15 @@ async def give(client: Client, seen: Seen, created: Created, conditions: Conditi
             return Given(seen.head, Story(offer.input_id, seen.head.revision))
 
 
-async def _load(client: Client, seen: Seen) -> None:
-    """Read the input that the run's newest turn has, if it is known by its entry only."""
+async def _load(client: Client, seen: Seen, offer: Offer) -> None:
+    """Read the input that the run's newest turn is for, if it is known by its entry only."""
     input, head = seen.run.input, seen.head
-    if input is not None and not input.is_loaded:
+    if input is None:
+        return
+    if offer.steering is None and seen.run.mode == "continued":
+        # Whoever says it again says what was given, not what the turn went on with.
+        seen.run.input = await _find(client, seen, input.id)
+    elif not input.is_loaded:
         after, store = max(input.revision, head.first) - 1, client.around.store
         reading = await client.ask(lambda: store.read(head.key, after, limit=1))
         seen.run.input = loaded(input, reading.entries)

@@ -68,23 +68,29 @@ def answer(run: Run, offer: Offer) -> Answer:
         return Answer.CONFLICT
     if offer.known is not None:
         return Answer.JOIN if is_same(offer.known.value, offer.input) else Answer.CONFLICT
-    takes_none = offer.steering is None
-    if takes_none and run.suspension is None and _is_equal(run, offer):
+    refuses = offer.steering is None and not _rests(run)
+    if refuses and _is_equal(run, offer):
         return Answer.JOIN
-    if run.outcome is not None or (takes_none and run.suspension is None):
+    if run.outcome is not None or refuses:
         return Answer.CONFLICT
     if offer.if_last_input_id not in (None, run.last_input_id):
         return Answer.MISMATCH
     return Answer.FULL if waiting(run) >= offer.max_pending else Answer.TAKE
 
 
+def _rests(run: Run) -> bool:
+    """Say whether the run waits for its next input: one that came was not taken up at once."""
+    return run.suspension is not None and not run.inputs and run.outcome is None
+
+
 def _is_equal(run: Run, offer: Offer) -> bool:
-    return (run.turn > 0 or bool(run.inputs)) and is_same(newest(run).value, offer.input)
+    at_work = newest(run)
+    return at_work is not None and is_same(at_work.value, offer.input)
 
 
-def newest(run: Run) -> Input:
-    """Return the input that the newest turn has, or that the first one will have."""
-    return run.input or run.inputs[0]
+def newest(run: Run) -> Input | None:
+    """Return the input that the newest turn has, or that the next one will have."""
+    return run.inputs[0] if run.is_between and run.inputs else run.input
 
 
 def waiting(run: Run) -> int:
@@ -101,12 +107,17 @@ def accepted(offer: Offer) -> InputGiven:
 
 
 def end_turn(run: Run, ended: TurnEnded, terms: Terms) -> Sequence[Written]:
-    """Return what ends the turn, takes back what is undone, and begins the next if there is one."""
-    written: list[Written] = [ended]
+    """Return what takes back what is undone, ends the turn, and begins the next if there is one.
+
+    In this order: readers of the turn's stream are told, too, and what they read ends with the
+    turn.
+    """
+    written: list[Written] = []
     streamed = terms.streamed
     if ended.how == "superseded" and is_undone(run) and streamed > run.streamed_before:
         streamed += 1
         written.append(TakenBack(streamed, run.streamed_before, run.turn))
+    written.append(ended)
     after = run.after([ended])
     return [*written, *begin_next(after, replace(terms, streamed=streamed))]
 

@@ -88,13 +88,18 @@ def die() -> NoReturn:
 
 
 class FatefulStore(WrappedStore):
-    """A store at whose writes the process is struck."""
+    """A store at whose writes the process is struck.
+
+    Attributes:
+        claims: the keys of what each claim gave, but for those that gave nothing.
+    """
 
     def __init__(
         self, store: Store, fate: Fate, wrote: Callable[[Sequence[str]], None] = lambda _: None
     ) -> None:
         """Wrap the store; `wrote` hears of the types of entries that were written."""
         super().__init__(store)
+        self.claims: list[list[str]] = []
         self._fate, self._wrote = fate, wrote
 
     async def commit(self, *changes: Change) -> list[Head]:
@@ -114,6 +119,7 @@ class FatefulStore(WrappedStore):
             self._fate.meets("before", "claim")
             claimed = await super().claim(lanes, owner, ttl, limit, id)
             if claimed.heads:
+                self.claims.append([head.key for head in claimed.heads])
                 self._fate.meets("after", "claim")
         return claimed
 

@@ -131,16 +131,24 @@ class Stage:
     ) -> Worker:
         """Start a process, which does nothing until it is told to open."""
         orders = Orders(str(self.file), str(self.ledger.path), lease, queue, point, start)
-        return await self._begin("tests.crash.worker", orders.to_text())
+        return await self._begin("-m", "tests.crash.worker", orders.to_text())
 
     async def client(self, name: str) -> Worker:
         """Start a process that makes journeys until it is killed; their ids begin with the name."""
-        return await self._begin("tests.crash.client", str(self.file), str(self.ledger.path), name)
+        return await self._begin(
+            "-m", "tests.crash.client", str(self.file), str(self.ledger.path), name
+        )
 
-    async def _begin(self, module: str, *arguments: str) -> Worker:
+    async def command(self, module: str, *options: str) -> Worker:
+        """Start the command `outlast worker`."""
+        url = f"sqlite:///{self.file}"
+        main = "from outlast.cli import main; main()"
+        return await self._begin("-c", main, "worker", module, "--url", url, *options)
+
+    async def _begin(self, *arguments: str) -> Worker:
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", module, *arguments),
+                *(sys.executable, *arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

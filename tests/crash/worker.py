@@ -14,11 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from outlast import App
+from outlast import App, TaskRun
 from outlast.engine.clock import System
 from outlast.engine.payloads import MAX_PAYLOAD
 from outlast.stores.sqlite import SQLiteStore
-from tests.crash import tasks
+from tests.crash import talks, tasks
 from tests.crash.fate import Fate, FatefulStore, Point
 from tests.crash.ledger import Ledger
 
@@ -81,6 +81,12 @@ def say(name: str) -> None:
     os.write(1, f"{name}\n".encode())
 
 
+async def see(run: TaskRun[list[str]], ledger: Ledger) -> None:
+    """Wait for the result, as whoever has started the run does."""
+    ledger.write("saw", run.id, json.dumps((await run.result()).output))
+    say("saw")
+
+
 async def work(orders: Orders) -> None:
     ears, ledger = Ears(), Ledger(Path(orders.ledger))
     listening = asyncio.create_task(ears.listen())
@@ -89,9 +95,11 @@ async def work(orders: Orders) -> None:
         ledger.write(name)
         say(name)
 
+    seeing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     fate = Fate(orders.point, tell)
     here = tasks.Here(ledger, fate, say, ears.hear)
     tasks.enter(here)
+    assert talks.talk.name == "crash.talk"  # both modules declare what is run here
     say("loaded")
     await ears.hear("open", "close")
     if ears.has_heard("open"):
@@ -113,10 +121,13 @@ async def work(orders: Orders) -> None:
         async with app:
             say("opened")
             if orders.start:
-                await tasks.journey.start(tasks.INPUT, id=orders.start)
+                run = await tasks.journey.start(tasks.INPUT, id=orders.start)
                 ledger.write("accepted", orders.start, "start")
                 say("accepted")
+                seeing = asyncio.create_task(see(run, ledger))
             await ears.hear("close")
+            seeing.cancel()
+        say(f"claims {json.dumps(store.claims)}")
     say(f"commits {fate.commits}")
     listening.cancel()
 

@@ -457,6 +457,28 @@ async def test_inject_an_input_that_was_taken_is_given_again_after_a_crash(
     assert (await types(second)).count("input_taken") == 1
 
 
+async def test_inject_who_is_answered_waits_on_while_the_turn_goes_on(
+    app: testing.SkippingApp,
+) -> None:
+    @task(steering="inject")
+    async def works(ctx: TaskContext[str]) -> str:
+        if ctx.turn == 1:
+            await ctx.wait("go")
+            await ctx.continue_with(f"{ctx.input} and {await ctx.next_input()}")
+        if ctx.turn == 2:
+            await ctx.suspend("for more", ctx.input)
+        return "another answer"
+
+    runs = [await works.start(name, id="r") for name in "ab"]
+    await runs[0].signal("go")
+
+    assert [(await run.result()).output for run in runs] == ["a and b"] * 2
+    third = await works.start("c", id="r")
+    assert (await third.result()).output == "another answer"
+    assert [(await run.result()).output for run in runs] == ["a and b"] * 2
+    assert [(await run.refresh()).turn for run in runs] == [2, 2]
+
+
 # What stands in the journal before a turn's end
 
 

@@ -81,9 +81,12 @@ class Story:
                     self.outcome = None
             case _ if self.outcome is not None:
                 pass  # what comes later concerns others
-            case TurnBegan(turn, id, overtook=overtook):
+            case TurnBegan(turn, id, mode, overtook):
                 self.newest = turn
-                if id in (self.input_id, ""):  # the run's first turn is its first input's
+                # What a turn goes on with is for all whom it answers: it may have taken more inputs
+                # than its own. And the run's first turn is its first input's.
+                goes_on = mode == "continued" and self.turn == turn - 1
+                if goes_on or id in (self.input_id, ""):
                     self.turn = turn
                 elif self.input_id in overtook:
                     self.outcome = _OVERTAKEN

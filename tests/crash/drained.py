@@ -23,8 +23,16 @@ async def stubborn(ctx: TaskContext[dict[str, Any]]) -> list[Any]:
 
     done = [input, await ctx.step("work", work, f"first {input}"), ctx.entry_mode]
     if ctx.entry_mode == "fresh":
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         os.write(1, b"holds\n")
         if way == "blocks":
             await ctx.step("block", threading.Event().wait)
         await asyncio.Event().wait()
     return done
+
+
+def _end_with_parent() -> None:
+    """End when nobody holds our standard input any more."""
+    while os.read(0, 1):
+        pass
+    os._exit(3)

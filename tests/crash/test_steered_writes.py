@@ -39,8 +39,8 @@ T = TypeVar("T")
 
 IS_SOAK = bool(os.environ.get("OUTLAST_SOAK"))
 
-MOST_WRITES = 16
-"""More than a talk takes, also where the machine is slow."""
+MOST_WRITES = 20
+"""More than a talk takes: 16, and some more where the machine is slow."""
 
 FEWER_WRITES = 8
 """More than a run takes that is steered once."""
@@ -243,22 +243,25 @@ async def test_every_caller_of_a_superseded_turn_is_answered_after_a_kill_at(
     was_struck = await scene.end(case[0])
 
     superseded, last = [result.result() for result in results]
-    assert last.output == ["b", "first b", "a"]
+    events = await events_of(stage)
+    # Whoever has not begun is overtaken; a turn whose process died is not entered for that.
+    [first_input, *_] = [event.input_id for event in events if isinstance(event, TurnBegan)]
+    before = ["a"] if first_input == "a" else []
+    assert before or (was_struck and case[0] == Point("before", "commit"))
+    assert last.output == ["b", "first b", *(before or [None])]
     assert (superseded.is_superseded, superseded.status) == (True, "running")
     kept = None if steered is talks.rolled_back else ["a", "first a", "tidied up", None]
-    # A turn whose process died is not entered again to be interrupted.
     assert superseded.output == kept or (was_struck and superseded.output is None)
-    events = await events_of(stage)
-    assert count(events, InputGiven, TurnBegan, TurnEnded, Ended) == [1, 2, 1, 1]
-    check_entries(stage, {1: "a", 2: "b"}, events)
+    assert count(events, InputGiven, Ended) == [1, 1]
+    assert count(events, TurnBegan, TurnEnded) == [len(before) + 1, len(before)]
+    check_entries(stage, dict(enumerate([*before, "b"], 1)), events)
     check_steps(stage, events)
+    emitted = list(enumerate([*before, "b"], 1))
     stream = await values_of(runs[1])
-    assert stream[-1] == (2, "b")
-    assert stream[:-1] in ([], [(1, "a")])
     if steered is talks.rolled_back:
-        assert stream == [(2, "b")]
-    elif not was_struck:
-        assert stream == [(1, "a"), (2, "b")]
+        assert stream == emitted[-1:]
+    else:
+        assert stream == emitted or (was_struck and stream == emitted[-1:])
 
 
 async def test_every_write_is_among_the_points(stage: Stage) -> None:

@@ -56,6 +56,16 @@ async def test_a_new_input_interrupts_the_turn(app: App) -> None:
     assert (await second.result()).output == ["one", None]
 
 
+async def test_a_new_input_ends_a_turn_that_never_awaits(app: App) -> None:
+    first = await turned.stuck.start("a", id="r")
+    pid = await first_item(first)
+    second = await turned.stuck.start("b", id="r")
+
+    assert (await first.result()).is_superseded
+    assert (await second.result()).output == "b"
+    await gone([pid])
+
+
 async def test_a_result_within_the_grace_counts(app: App) -> None:
     assert (await turned.returns_late.run(None)).output == "timeout"
 

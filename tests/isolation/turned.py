@@ -54,3 +54,17 @@ async def blocks(ctx: TaskContext[None]) -> None:
 async def returns_late(ctx: TaskContext[None]) -> str | None:
     await ctx.cancel.wait()
     return ctx.stop_reason
+
+
+@task(
+    isolation="process",
+    steering="interrupt",
+    cancel_grace=timedelta(milliseconds=100),
+)
+async def stuck(ctx: TaskContext[str]) -> str:
+    if ctx.input == "a":
+        await ctx.emit(os.getpid())
+        await ctx.step("begin", int)
+        while True:
+            pass
+    return ctx.input

@@ -16,10 +16,11 @@ from outlast.engine.attempt import PUT_BACK_FOR, Attempt, Stop, Surroundings
 from outlast.engine.attempt import STOPS_WITHIN as UNWINDS_WITHIN
 from outlast.engine.isolation.desk import Desk
 from outlast.engine.isolation.places import Place, place_of
-from outlast.errors import StoreError, UsageError
+from outlast.errors import Corrupt, StoreError, UsageError
 from outlast.journal import Entry, Head
 from outlast.model import decisions
-from outlast.model.events import Event, TurnBegan, encode
+from outlast.model.events import FOLDED_TYPES, Event, TurnBegan, encode
+from outlast.model.fold import fold
 from outlast.store import Hint, Reading
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ log: Final = logging.getLogger("outlast")
 
 STOPS_WITHIN: Final = 4.0
 """Seconds that a child has to unwind its handler and say so; then it is killed."""
+
+
+_SUPERSEDING: Final = ("interrupt", "rollback")
 
 
 class IsolatedAttempt(Attempt):
@@ -65,6 +69,7 @@ class IsolatedAttempt(Attempt):
         self._is_told = False  # the child knows of the run
         self._has_news = False  # that it must be told of then
         self._stopping, self._kill = asyncio.Event(), asyncio.Event()
+        self._facts = 0  # as many were there when inputs were looked for
 
     def extend(self, until: float) -> None:
         """Take note that the lease was renewed; called in any thread."""
@@ -102,6 +107,8 @@ class IsolatedAttempt(Attempt):
         self._has_news = not self._is_told
         if hint.closed or not hint.revision:
             self.look()
+        elif self._definition.steering in _SUPERSEDING:
+            super().look()
 
     def look(self) -> None:
         """Find out what others have written; the child looks for itself."""
@@ -125,6 +132,30 @@ class IsolatedAttempt(Attempt):
             self.stop(Stop.ABORTED)
         elif head is None or head.first != self.record.first or head.fence != fence:
             self.stop(Stop.LEASE_LOST)
+        elif head.facts > max(self._facts, self.record.facts):
+            self._facts = head.facts
+            if await self._is_superseded():
+                grace = self._definition.grace_of(self.record.run) + 2 * UNWINDS_WITHIN
+                self._alarms.append(self._around.system.call_later(grace, self._end_superseded))
+
+    async def _is_superseded(self) -> bool:
+        """Say whether an input is there that ends the turn; our own record is the child's now."""
+        store, key = self._around.store, self.record.key
+        try:
+            reading = await store.read(key, None, types=FOLDED_TYPES)
+            return fold(reading.entries).is_superseded
+        except (StoreError, Corrupt):
+            return False  # the lease's end comes anyhow
+
+    def _end_superseded(self) -> None:
+        """End a child that did not end by itself; unless the input was taken back meanwhile."""
+        ending = self._end_if_superseded()
+        self._looking = self._around.system.spawn(ending, f"look {self.record.key}")
+
+    async def _end_if_superseded(self) -> None:
+        desk = self._desk
+        if await self._is_superseded() and desk is self._desk and desk and not desk.concludes:
+            self._end_late()
 
     # The child
 

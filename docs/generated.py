@@ -128,7 +128,6 @@ def start() -> str:
     known = Input("first", value=INPUT)
     rows = [("nothing", *["a new run, `fresh`"] * 5)]
     for state, happened in STORED.items():
-        run = run_after(*happened)
         offers = [
             turns.Offer("task", "first", INPUT, None, known=known),
             turns.Offer("task", "first", "other", None, known=known),
@@ -136,7 +135,7 @@ def start() -> str:
             turns.Offer("task", "new", "other", None),
             turns.Offer("task", "new", "other", "queue"),
         ]
-        rows.append((f"{state}", *(answered(run, offer) for offer in offers)))
+        rows.append((f"{state}", *(answered(run_after(*happened), offer) for offer in offers)))
     return table(heading, *rows)
 
 

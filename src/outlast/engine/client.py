@@ -434,8 +434,9 @@ class Client:
             # Under a lease of ours its end is known here before it could be read.
             self._check()
             ended, run = await record.outcome_within(LOOKS_AGAIN), record.run
-            if ended is not None and run.input is not None and run.input.id == story.input_id:
-                return ended
+            is_its_own = run.input is not None and run.input.id == story.input_id
+            if ended is not None and is_its_own and not run.is_between:
+                return ended  # between two turns the last one has an outcome of its own
         system, changed = self.around.system, asyncio.Event()
         news, timer, pause = News(self.around.store, system), None, _GATHERS[0]
 

@@ -292,3 +292,28 @@ async def test_stopping_a_run_that_has_ended_does_nothing(app: App, machine: Mac
 
     assert types_of(machine.store, "r") == entries
     assert (await run.result()).output == 7
+
+
+async def test_a_turn_that_ended_before_a_cancel_is_answered_as_it_ended(machine: Machine) -> None:
+    """Also where its worker hears of the cancel together with the turn's end."""
+
+    @task
+    async def handler(ctx: TaskContext[None]) -> str:
+        await ctx.suspend(output="its own")
+
+    nothing = machine.wire.after
+
+    async def cancel(verb: Verb, changes: Any) -> None:
+        if verb == "commit" and "turn_ended" in [e.type for c in changes for e in c.entries]:
+            machine.wire.after = nothing
+            await (await other.runs.get("r")).cancel()
+
+    async with (
+        machine.open() as app,
+        machine.open(worker=False, store=Wire(machine.store)) as other,
+    ):
+        machine.wire.after = cancel
+        result = await handler.options(app=app).run(None, id="r")
+
+    assert (result.output, result.status) == ("its own", "suspended")
+    assert types_of(machine.store, "r")[-2:] == ["turn_ended", "ended"]

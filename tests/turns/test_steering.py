@@ -234,6 +234,8 @@ async def test_interrupt_inputs_that_are_overtaken_never_run(
         ("d", False, "completed"),
     ]
     assert seen == ["a", "d"]
+    with pytest.raises(TaskConflict, match="another input has taken its place"):
+        await runs[1].withdraw()
 
 
 async def test_interrupt_a_parked_turn_is_not_entered_again(app: testing.SkippingApp) -> None:

@@ -41,6 +41,7 @@ from outlast.model.events import (
     StreamEvent,
     TakenBack,
     TurnBegan,
+    TurnEnded,
     Withdrawn,
     decode,
     encode,
@@ -302,7 +303,13 @@ class Client:
         # Whether it was withdrawn or taken up first, the order in the journal says.
         await self.follow(key, first, story)
         if not story.is_withdrawn:
-            where = f"turn {story.turn} has taken it up" if story.turn else "its run has ended"
+            where = (
+                f"turn {story.turn} has taken it up"
+                if story.turn
+                else "another input has taken its place"
+                if isinstance(story.outcome, TurnEnded)
+                else "its run has ended"
+            )
             raise TaskConflict(
                 f"the input {story.input_id!r} of run {id_of(key)!r} cannot be withdrawn: {where}"
             )

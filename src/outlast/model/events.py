@@ -209,7 +209,8 @@ class Checkpointed(NamedTuple):
             -1: that is not certain.
         value: what came out; `error` what was raised instead.
         always: whether it is read on every replay, not only within the attempt that recorded it.
-        digest: of a step's arguments, or its `key`.
+        digest: of a step's arguments, or its `key`, where it overlapped with others of its name, or
+            may run at most once; else empty.
         span: the first and the last number of the steps of this name that it overlapped with in
             time.
         timed_out: the wait's timeout came before its signal.
